@@ -1,0 +1,147 @@
+"""flows: gradient flows of vectors and measures.
+
+Write an energy once, choose a geometry, run it -- on a vector, a grid, quantiles,
+particles, or as minimizing movements -- next to its exact solution.
+
+>>> import flows as fl
+>>> p = fl.problems.ornstein_uhlenbeck(mean=1.5, std=0.5)
+>>> flow = fl.Grid((-8, 8, 400)).flow(p.energy)
+>>> sol = fl.solve(flow, p.exact(0.0), p.t, fl.TRBDF2(), dt=0.01)
+>>> fl.wasserstein(sol.measure(-1), p.exact(p.t[1])) < 1e-3
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flows import problems, theory
+    from flows.checkpoint import Checkpoint, resume
+    from flows.control import PI, Adaptive
+    from flows.energies import (
+        Energy,
+        Entropy,
+        Interaction,
+        Internal,
+        Potential,
+        kl,
+        porous_medium,
+        quadratic,
+        separable,
+    )
+    from flows.flow import Flow, Step
+    from flows.hooks import Check, Progress, Record
+    from flows.measures import (
+        Barenblatt,
+        Density,
+        Dirac,
+        Empirical,
+        Gaussian,
+        Histogram,
+        Measure,
+        Mixture,
+        Uniform,
+    )
+    from flows.problems import Problem
+    from flows.schemes import (
+        BDF2,
+        DOP853,
+        JKO,
+        RK4,
+        SDIRK3,
+        TRBDF2,
+        BogackiShampine,
+        DormandPrince,
+        Euler,
+        EulerMaruyama,
+        Exact,
+        Heun,
+        ImplicitEuler,
+        LeimkuhlerMatthews,
+        MinimizingMovement,
+        Splitting,
+        Tsit5,
+    )
+    from flows.solution import Interrupted, Solution, SolveError, load
+    from flows.solve import solve, steps
+    from flows.spaces import (
+        Euclidean,
+        Grid,
+        LangevinParticles,
+        Particles,
+        Quantiles,
+        Space,
+    )
+    from flows.steady import Steady
+    from flows.theory import (
+        check_descent,
+        check_gradient,
+        convergence,
+    )
+    from flows.transport import wasserstein
+
+_HOME = {
+    "checkpoint": ("Checkpoint", "resume"),
+    "control": ("Adaptive", "PI"),
+    "energies": (
+        "Energy",
+        "Entropy",
+        "Interaction",
+        "Internal",
+        "Potential",
+        "kl",
+        "porous_medium",
+        "quadratic",
+        "separable",
+    ),
+    "flow": ("Flow", "Step"),
+    "hooks": ("Check", "Progress", "Record"),
+    "measures": (
+        "Barenblatt",
+        "Density",
+        "Dirac",
+        "Empirical",
+        "Gaussian",
+        "Histogram",
+        "Measure",
+        "Mixture",
+        "Uniform",
+    ),
+    "problems": ("Problem",),
+    "schemes": (
+        "BDF2",
+        "BogackiShampine",
+        "DOP853",
+        "DormandPrince",
+        "Euler",
+        "EulerMaruyama",
+        "Exact",
+        "Heun",
+        "ImplicitEuler",
+        "JKO",
+        "LeimkuhlerMatthews",
+        "MinimizingMovement",
+        "RK4",
+        "SDIRK3",
+        "Splitting",
+        "TRBDF2",
+        "Tsit5",
+    ),
+    "solution": ("Interrupted", "Solution", "SolveError", "load"),
+    "solve": ("solve", "steps"),
+    "spaces": (
+        "Euclidean",
+        "Grid",
+        "LangevinParticles",
+        "Particles",
+        "Quantiles",
+        "Space",
+    ),
+    "hooks": ("Check", "Progress", "Record", "Steady"),
+    "theory": ("check_descent", "check_gradient", "convergence"),
+    "transport": ("wasserstein",),
+}

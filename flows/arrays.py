@@ -1,0 +1,158 @@
+"""NumPy or torch, decided by the state: the one file that knows both libraries.
+
+Library code asks ``xp = namespace(u)`` and calls ``xp.f(x)``; it never calls array
+methods, which differ between the two. torch is imported only when a tensor or a
+``device`` asks for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import array_api_compat.numpy as _numpy_namespace
+import numpy as np
+
+__all__ = [
+    "DTYPES",
+    "all_finite",
+    "array_like",
+    "batch_matvec",
+    "create",
+    "detach",
+    "device_of",
+    "dtype_name",
+    "first_nonfinite",
+    "import_torch",
+    "is_array",
+    "is_torch",
+    "namespace",
+    "rms",
+    "to_numpy",
+    "zeros_like",
+]
+
+Array = Any
+"""A NumPy array or a torch tensor of dtype float32 or float64."""
+
+DTYPES = ("float32", "float64")
+
+
+def is_torch(x: Any) -> bool:
+    """Whether ``x`` is a torch tensor (never imports torch)."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is a NumPy array or a torch tensor."""
+    return isinstance(x, np.ndarray) or is_torch(x)
+
+
+def namespace(x: Any) -> ModuleType:
+    """Array-API namespace of ``x``; Python numbers and lists count as NumPy."""
+    if is_torch(x):
+        import array_api_compat.torch as torch_namespace
+
+        return torch_namespace
+    return _numpy_namespace
+
+
+def import_torch(why: str) -> ModuleType:
+    """Return torch, or raise an ImportError that says what needed it.
+
+    Parameters
+    ----------
+    why : str
+        Start of the sentence, for instance "A callable potential".
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{why} needs torch, which is not installed: "
+            "pip install 'gradient-flows[torch]'."
+        ) from error
+    return torch
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """NumPy array of ``x``; tensors are detached and brought to the CPU."""
+    if is_torch(x):
+        return x.detach().cpu().numpy()
+    return np.asarray(x)
+
+
+def detach(x: Array) -> Array:
+    """``x`` without an autograd graph (the same object for NumPy)."""
+    return x.detach() if is_torch(x) else x
+
+
+def dtype_name(x: Array) -> str:
+    """Name of the dtype without the library's prefix: ``"float64"``."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def device_of(x: Array) -> str | None:
+    """Device name of a tensor, None for NumPy."""
+    return str(x.device) if is_torch(x) else None
+
+
+def create(values: Any, device: str | None = None, dtype: str = "float64") -> Array:
+    """Array of ``values``: NumPy when ``device`` is None, else a tensor there."""
+    if device is None:
+        return np.array(to_numpy(values), dtype=dtype, order="C")
+    torch = import_torch(f"device={device!r}")
+    if not is_torch(values):
+        values = torch.from_numpy(np.array(values, order="C"))
+    return values.to(device=device, dtype=getattr(torch, dtype), copy=True)
+
+
+def array_like(values: Any, u: Array) -> Array:
+    """``values`` in the library, dtype and device of ``u`` (shape of ``values``)."""
+    if is_torch(u):
+        import torch
+
+        if isinstance(values, torch.Tensor):
+            return values.to(device=u.device, dtype=u.dtype)
+        return torch.as_tensor(np.asarray(values), device=u.device).to(u.dtype)
+    return np.asarray(to_numpy(values), dtype=u.dtype)
+
+
+def zeros_like(u: Array) -> Array:
+    """Zeros of the shape, dtype and device of ``u``."""
+    return namespace(u).zeros_like(u)
+
+
+def all_finite(u: Array) -> bool:
+    """Whether every entry is finite."""
+    if is_torch(u):
+        return bool(namespace(u).all(namespace(u).isfinite(u)))
+    # A finite sum of squares proves it in one BLAS call; only an overflow or a
+    # non-finite entry needs the slow answer.
+    flat = u.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = flat @ flat
+    return bool(np.isfinite(square)) or bool(np.isfinite(u).all())
+
+
+def first_nonfinite(u: Array) -> tuple[int, tuple[int, ...]]:
+    """Number of non-finite entries and the index of the first one."""
+    bad = ~np.isfinite(to_numpy(u))
+    index = np.unravel_index(int(np.argmax(bad)), bad.shape) if bad.ndim else ()
+    return int(bad.sum()), tuple(int(i) for i in index)
+
+
+def rms(e: Array) -> float:
+    """Root mean square of all entries."""
+    if is_torch(e):
+        xp = namespace(e)
+        return float(xp.sqrt(xp.mean(e * e)))
+    flat = e.ravel()
+    return float(np.sqrt(flat @ flat / max(flat.size, 1)))
+
+
+def batch_matvec(matrix: Array, x: Array) -> Array:
+    """Matrix times vector along the last axes: (.., n, n), (.., n) -> (.., n)."""
+    return namespace(x).matmul(matrix, x[..., None])[..., 0]

@@ -1,0 +1,280 @@
+"""Mixtures of measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.measures import cubature, quadrature
+from flows.measures.base import Measure, Pieces
+from flows.measures.checks import (
+    as_probabilities,
+    as_weights,
+    generator,
+    sample_size,
+    short,
+)
+from flows.measures.gaussian import Gaussian
+from flows.measures.inversion import invert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Mixture"]
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Mixture(Measure):
+    """Mixture sum_k w_k mu_k of measures on one space.
+
+    Parameters
+    ----------
+    components : sequence of Measure
+    weights : (k,) array, optional
+        Not negative, with sum 1 to 1e-9; by default equal.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For components that are no measures or live in different dimensions, and for
+        weights that are no probabilities.
+
+    Examples
+    --------
+    >>> two = Mixture([Gaussian(-1.0, 0.5), Gaussian(1.0, 0.5)], [0.25, 0.75])
+    >>> two.mean
+    0.5
+    """
+
+    components: tuple[Measure, ...]
+    weights: Array
+
+    def __init__(self, components: Sequence[Measure], weights: Any = None) -> None:
+        try:
+            parts = tuple(components)
+        except TypeError:
+            raise TypeError(
+                f"`components` must be a list of measures, got {components!r}."
+            ) from None
+        if not parts:
+            raise ValueError("`components` is empty; a mixture needs a measure.")
+        for part in parts:
+            if not isinstance(part, Measure):
+                raise TypeError(
+                    f"`components` must be measures, got {part!r}; points are "
+                    "wrapped by Dirac or Empirical."
+                )
+        dimensions = sorted({part.d for part in parts})
+        if len(dimensions) > 1:
+            raise ValueError(
+                f"`components` must share one dimension, got {dimensions}."
+            )
+        w = as_weights(weights, len(parts))
+        object.__setattr__(self, "components", parts)
+        object.__setattr__(self, "weights", w)
+
+    def _charged(self) -> list[tuple[float, Measure]]:
+        return [
+            (float(w), c)
+            for w, c in zip(self.weights, self.components, strict=True)
+            if w > 0
+        ]
+
+    @property
+    def d(self) -> int:
+        return self.components[0].d
+
+    @property
+    def has_density(self) -> bool:
+        return all(c.has_density for _, c in self._charged())
+
+    def moments(self) -> tuple[Array, Array]:
+        parts = [(w, *c.moments()) for w, c in self._charged()]
+        mean = sum(w * m for w, m, _ in parts)
+        cov = sum(w * (S + np.outer(m - mean, m - mean)) for w, m, S in parts)
+        return mean, cov
+
+    def support_box(self) -> Array:
+        return _hull([c.support_box() for _, c in self._charged()])
+
+    def box(self, mass: float) -> Array:
+        return _hull([c.box(mass) for _, c in self._charged()])
+
+    def sample(self, n: int, rng: Any) -> Array:
+        random = generator(rng)
+        counts = random.multinomial(sample_size(n), self.weights)
+        drawn = [
+            c.sample(int(k), random)
+            for c, k in zip(self.components, counts, strict=True)
+            if k
+        ]
+        return random.permutation(np.concatenate(drawn))
+
+    def pdf(self, x: Array) -> Array:
+        return sum(w * c.pdf(x) for w, c in self._charged())
+
+    def log_pdf(self, x: Array) -> Array:
+        from scipy.special import logsumexp
+
+        parts = self._charged()
+        logs = np.stack([c.log_pdf(x) for _, c in parts])
+        weights = np.array([w for w, _ in parts])
+        return logsumexp(logs.T + np.log(weights), axis=-1).T
+
+    def cdf(self, x: Array) -> Array:
+        return np.minimum(sum(w * c.cdf(x) for w, c in self._charged()), 1.0)
+
+    def survival(self, x: Array) -> Array:
+        return np.minimum(sum(w * c.survival(x) for w, c in self._charged()), 1.0)
+
+    def pieces(self) -> Pieces | None:
+        if self.d > 1:
+            return None
+        parts = [(w, c.pieces()) for w, c in self._charged()]
+        known = [(w, p) for w, p in parts if p is not None]
+        return _merge(known) if len(known) == len(parts) else None
+
+    def quantile(self, s: Array) -> Array:
+        levels = as_probabilities(s)
+        return self._levels(levels, 1.0 - levels)
+
+    def upper_quantile(self, q: Array) -> Array:
+        levels = as_probabilities(q, "q")
+        return self._levels(1.0 - levels, levels)
+
+    def _levels(self, s: Array, q: Array) -> Array:
+        """Quantile at level s = 1 - q, both given so that neither tail is rounded."""
+        self._need_line("quantile function")
+        pieces = self.pieces()
+        if pieces is not None:
+            upper = -pieces.mirrored().quantile(q)
+            return np.where(s <= 0.5, pieces.quantile(s), upper)
+        out = np.empty_like(s)
+        low = s <= 0.5
+        out[low] = self._solve(s[low], upper=False)
+        out[~low] = self._solve(q[~low], upper=True)
+        return out
+
+    def _solve(self, levels: Array, upper: bool) -> Array:
+        """Quantiles of levels <= 1/2 counted from one end."""
+        parts = self._charged()
+        ends = np.stack(
+            [(c.upper_quantile if upper else c.quantile)(levels) for _, c in parts]
+        )
+        lo, hi = ends.min(axis=0), ends.max(axis=0)
+        out = np.where(lo == hi, lo, -np.inf if not upper else np.inf)
+        search = np.flatnonzero((levels > 0) & (lo < hi))
+        if levels.size and (levels == 0).any():
+            box = self.support_box()[0]
+            out[levels == 0] = box[1] if upper else box[0]
+        if search.size:
+            sign = -1.0 if upper else 1.0
+            a, b = (-hi, -lo) if upper else (lo, hi)
+            tail = self.survival if upper else self.cdf
+            slope = self.pdf if self.has_density else np.zeros_like
+            out[search] = sign * invert(
+                lambda x, i: tail(sign * x),
+                lambda x, i: slope(sign * x),
+                levels[search],
+                a[search],
+                b[search],
+            )
+        return out
+
+    def potential(self) -> Any:
+        """-log pdf with exact derivatives, for mixtures of Gaussian measures."""
+        from flows.measures.potentials import MixturePotential
+
+        parts = [c for _, c in self._charged()]
+        weights = np.array([w for w, _ in self._charged()])
+        gaussian = [c for c in parts if isinstance(c, Gaussian)]
+        if len(gaussian) < len(parts):
+            return super().potential()
+        return MixturePotential(tuple(gaussian), weights)
+
+    def expect(self, f: Callable[[Array], Array]) -> float:
+        """Expectation of f(X), component by component."""
+        return float(sum(w * c.expect(f) for w, c in self._charged()))
+
+    def expect_difference(self, g: Callable[[Array], Array]) -> float:
+        """Expectation of g(X - Y); exact pairs for Gaussian and atomic components."""
+        parts = self._charged()
+        total = 0.0
+        for k, (v, a) in enumerate(parts):
+            total += v * v * a.expect_difference(g)
+            for w, b in parts[:k]:
+                total += v * w * _expect_cross(a, b, g)
+        return float(total)
+
+    def integrate(self, g: Callable[[Array], Array]) -> float:
+        """Integral of g(pdf): adaptive for d = 1, refined Gauss rules for d = 2, 3."""
+        if not self.has_density or self.d == 1:
+            return super().integrate(g)
+        return cubature.integrate_density(self, g)
+
+    def _cells(self, edges: tuple[Array, ...]) -> Array:
+        return sum(w * c._cells(edges) for w, c in self._charged())
+
+    def __repr__(self) -> str:
+        if len(self.components) > 4:
+            return f"Mixture({len(self.components)} components in R^{self.d})"
+        parts = ", ".join(map(repr, self.components))
+        return f"Mixture([{parts}], {short(self.weights)})"
+
+
+def _hull(boxes: list[Array]) -> Array:
+    """Smallest box that contains all of ``boxes``."""
+    stacked = np.stack(boxes)
+    lo, hi = stacked[..., 0].min(axis=0), stacked[..., 1].max(axis=0)
+    return np.stack([lo, hi], axis=-1)
+
+
+def _expect_cross(a: Measure, b: Measure, g: Callable[[Array], Array]) -> float:
+    """E g(X - Y) + E g(Y - X) for independent X, Y of different laws."""
+    if isinstance(a, Gaussian) and isinstance(b, Gaussian):
+        S = a.covariance + b.covariance
+        m = a.center - b.center
+        return Gaussian(m, S).expect(g) + Gaussian(-m, S).expect(g)
+
+    def outer(x: Array) -> Array:
+        flat = x.reshape(-1, x.shape[-1])
+        both = [
+            b.expect(lambda y, p=p: quadrature.evaluate(g, p - y))
+            + b.expect(lambda y, p=p: quadrature.evaluate(g, y - p))
+            for p in flat
+        ]
+        return np.array(both).reshape(x.shape[:-1])
+
+    return a.expect(outer)
+
+
+def _merge(parts: list[tuple[float, Pieces]]) -> Pieces:
+    """Pieces of a mixture: densities add up between all ends, atoms stay atoms."""
+    left = np.concatenate([p.left for _, p in parts])
+    right = np.concatenate([p.right for _, p in parts])
+    mass = np.concatenate([w * p.weights for w, p in parts])
+    atom = left == right
+    edges = np.unique(np.concatenate([left[~atom], right[~atom], left[atom]]))
+    middle = 0.5 * (edges[:-1] + edges[1:])
+    width = np.diff(edges)
+    spread = np.zeros(width.size)
+    for w, p in parts:
+        wide = p.right > p.left
+        if not wide.any():
+            continue
+        a, b, m = p.left[wide], p.right[wide], w * p.weights[wide]
+        i = np.clip(np.searchsorted(a, middle, "right") - 1, 0, a.size - 1)
+        inside = (middle > a[i]) & (middle < b[i])
+        spread += np.where(inside, m[i] * (width / (b[i] - a[i])), 0.0)
+    used = spread > 0
+    positions, where = np.unique(left[atom], return_inverse=True)
+    atoms = np.bincount(where, mass[atom], minlength=positions.size)
+    left = np.concatenate([edges[:-1][used], positions])
+    right = np.concatenate([edges[1:][used], positions])
+    mass = np.concatenate([spread[used], atoms])
+    order = np.lexsort((right, left))
+    return Pieces(mass[order] / mass.sum(), left[order], right[order])

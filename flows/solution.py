@@ -1,0 +1,410 @@
+"""The result of a run: states, energies, what happened, dense output, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.arrays import is_torch, namespace, to_numpy
+
+__all__ = ["Interrupted", "Solution", "SolveError", "load"]
+
+Array = Any
+SCHEMA = 1
+
+
+class SolveError(RuntimeError):
+    """A run that failed; ``.solution`` holds every state up to the last good one."""
+
+    solution: Solution
+
+    def __init__(self, message: str, solution: Any = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.solution)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; ``.solution`` holds every state up to the last good one."""
+
+    solution: Solution
+
+    def __init__(self, message: str, solution: Any = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.solution)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution:
+    """States of a run, time first.
+
+    Attributes
+    ----------
+    t : (k,) array of saved times.
+    u : (k, ...) array or tensor of saved states.
+    flow, scheme, space
+        What was run; None in a solution that was loaded from a file.
+    message : str
+        How the run ended.
+    ok : bool
+        Whether it came to its end (False in a SolveError or Interrupted).
+    records : mapping
+        What the ``Record`` hooks collected: arrays by name, with their times ``"t"``.
+    """
+
+    t: np.ndarray
+    u: Array
+    flow: Any
+    scheme: Any
+    space: Any
+    counters: dict[str, Any]
+    message: str = ""
+    ok: bool = True
+    records: dict[str, np.ndarray] = field(default_factory=dict)
+    every_step: bool = False
+    final: Any = None
+    saved_energy: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @cached_property
+    def energy(self) -> np.ndarray | None:
+        """Energy at the saved times, (k,); None where it is infinite or undefined.
+
+        Raises
+        ------
+        ValueError
+            When an energy is NaN; the text names the term.
+        """
+        if self.saved_energy is not None or not hasattr(self.flow, "energy"):
+            return self.saved_energy
+        with np.errstate(all="ignore"):
+            values = [self.flow.energy(t, u) for t, u in zip(self.t, self.u)]
+        energy = np.array([to_numpy(value) for value in values], dtype=float)
+        bad = np.isnan(energy)
+        if bad.any():
+            i = int(np.argmax(bad.reshape(len(self.t), -1).any(axis=1)))
+            raise ValueError(nan_energy(self.flow, float(self.t[i]), self.u[i]))
+        return energy
+
+    @cached_property
+    def energies(self) -> dict[str, np.ndarray] | None:
+        """Energy of each term at the saved times, by the term's text."""
+        functional = getattr(self.flow, "functional", None)
+        if functional is None or not hasattr(self.flow, "energy"):
+            return None
+        result: dict[str, np.ndarray] = {}
+        for term in functional.terms:
+            part = self.space.flow(term)
+            values = [float(part.energy(t, u)) for t, u in zip(self.t, self.u)]
+            result[repr(term)] = result.get(repr(term), 0.0) + np.array(values)
+        return result
+
+    @cached_property
+    def stats(self) -> dict[str, Any]:
+        """What happened: work, random seed, energy, mass and sign of the states.
+
+        ``energy_rises`` and ``largest_rise`` compare neighboring saved states (the hook
+        ``Check(descent=True)`` looks at every step) at the time of the later one.
+        """
+        stats = dict(self.counters)
+        rises = self._rises()
+        if rises is not None:
+            scale = np.abs(rises[1]) + np.abs(rises[2])
+            risen = rises[0] > 64 * np.finfo(float).eps * (scale + 1e-300)
+            stats["energy_rises"] = int(risen.sum())
+            stats["largest_rise"] = float(max(0.0, (rises[0] * risen).max(initial=0)))
+        if hasattr(self.space, "mass"):
+            mass = np.array([self.space.mass(u) for u in self.u])
+            stats["mass_drift"] = float(np.abs(mass - mass[0]).max() / abs(mass[0]))
+        if hasattr(self.space, "minimum"):
+            stats["minimum"] = float(min(self.space.minimum(u) for u in self.u))
+        return stats
+
+    def _rises(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        after = self.energy
+        if after is None or after.ndim != 1 or len(after) < 2:
+            return None
+        functional = getattr(self.flow, "functional", None)
+        before = after[:-1]
+        if self.flow is not None and getattr(functional, "depends_on_time", False):
+            # With V(t, x) only energies at one and the same time can be compared.
+            before = np.array(
+                [float(self.flow.energy(t, u)) for t, u in zip(self.t[1:], self.u[:-1])]
+            )
+        finite = np.isfinite(before) & np.isfinite(after[1:])
+        rise = np.where(finite, after[1:] - np.where(finite, before, 0.0), 0.0)
+        return rise, np.where(finite, before, 0.0), np.where(finite, after[1:], 0.0)
+
+    def measure(self, i: int = -1) -> Any:
+        """The saved state ``i`` as a measure (the last by default)."""
+        if self.space is None:
+            raise TypeError("This solution has no space, so its states are no measures.")
+        return self.space.measure(self.u[i])
+
+    def __call__(self, t: Any) -> Array:
+        """Dense output at times ``t``: cubic Hermite interpolation, order 3.
+
+        Needs every accepted step (``save_at=None``) and a velocity without noise.
+        Returns a state for a number, (k, ...) for k times.
+        """
+        if not self.every_step:
+            raise ValueError(
+                "Dense output needs every step: call solve with save_at=None."
+            )
+        if self.flow is None or not hasattr(self.flow, "velocity"):
+            raise ValueError("Dense output needs the flow's velocity.")
+        if hasattr(self.flow, "noise"):
+            raise ValueError("A path with noise has no dense output between its steps.")
+        times = np.asarray(t, dtype=float)
+        flat = times.ravel()
+        bad = ~((flat >= self.t[0]) & (flat <= self.t[-1]))
+        if bad.any():
+            raise ValueError(
+                f"t = {flat[bad][0]:g} is outside [{self.t[0]:g}, {self.t[-1]:g}]."
+            )
+        states = [self._hermite(float(s)) for s in flat]
+        if times.ndim == 0:
+            return states[0]
+        return namespace(self.u).stack(states)
+
+    def _hermite(self, t: float) -> Array:
+        if len(self.t) == 1:
+            return self.u[0]
+        i = min(int(np.searchsorted(self.t, t, side="right")) - 1, len(self.t) - 2)
+        a, b = float(self.t[i]), float(self.t[i + 1])
+        h = b - a
+        s = (t - a) / h
+        left, right = self._slope(i), self._slope(i + 1)
+        return (
+            (1 + 2 * s) * (1 - s) ** 2 * self.u[i]
+            + s**2 * (3 - 2 * s) * self.u[i + 1]
+            + h * s * (1 - s) ** 2 * left
+            - h * s**2 * (1 - s) * right
+        )
+
+    @cached_property
+    def _slopes(self) -> dict[int, Array]:
+        return {}
+
+    def _slope(self, i: int) -> Array:
+        if i not in self._slopes:
+            self._slopes[i] = self.flow.velocity(float(self.t[i]), self.u[i])
+        return self._slopes[i]
+
+    def plot(self, ax: Any = None) -> Any:
+        """Figure chosen by the space; see ``flows.plotting.plot``."""
+        from flows import plotting
+
+        return plotting.plot(self, ax)
+
+    def animate(self, path: Any, frames: int = 60) -> Path:
+        """Animation as a GIF; see ``flows.plotting.animate``."""
+        from flows import plotting
+
+        return plotting.animate(self, path, frames)
+
+    def save(self, path: Any) -> Path:
+        """Write times, states, energy and statistics to an ``.npz`` file.
+
+        The flow is not in it; ``load(path, flow)`` attaches one again.
+        """
+        path = Path(path)
+        meta = {
+            "schema": SCHEMA,
+            "kind": "flows solution",
+            "counters": self.counters,
+            "message": self.message,
+            "ok": self.ok,
+            "every_step": self.every_step,
+            "torch": is_torch(self.u),
+            "space": space_to_json(self.space),
+        }
+        arrays = {"t": self.t, "u": to_numpy(self.u)}
+        if self.energy is not None:
+            arrays["energy"] = self.energy
+        arrays.update({f"record:{name}": v for name, v in self.records.items()})
+        with open(path, "wb") as file:
+            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+        return path
+
+    def __repr__(self) -> str:
+        return (
+            f"<Solution: {len(self.t)} states of shape {tuple(self.u.shape[1:])}, "
+            f"t = {self.t[0]:g} to {self.t[-1]:g}, {'ok' if self.ok else 'failed'}>"
+        )
+
+    def __str__(self) -> str:
+        lines = [repr(self)[1:-1], f"  {self.message}"]
+        names = ("scheme", "dt", "steps", "rejected", "halved", "velocity_calls")
+        names += ("newton_iterations", "seed", "seconds")
+        shown = [f"{n} {_short(self.counters[n])}" for n in names if _worth(self, n)]
+        lines.append("  " + ", ".join(shown))
+        stats = self.stats
+        if self.energy is not None and self.energy.ndim == 1:
+            rises = stats.get("energy_rises", 0)
+            verdict = (
+                f"rose {rises} times, at most by {stats['largest_rise']:.2g}"
+                if rises
+                else "never rose"
+            )
+            first, last = self.energy[0], self.energy[-1]
+            lines.append(f"  energy {first:.8g} -> {last:.8g}, {verdict}")
+        if "mass_drift" in stats:
+            lines.append(
+                f"  mass drift {stats['mass_drift']:.1e}, minimum {stats['minimum']:.3g}"
+            )
+        return "\n".join(lines)
+
+
+def _worth(sol: Solution, name: str) -> bool:
+    return sol.counters.get(name) not in (None, 0)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def nan_energy(flow: Any, t: float, u: Array) -> str:
+    """Sentence that names the terms whose energy is NaN."""
+    functional = getattr(flow, "functional", None)
+    bad: list[str] = []
+    if functional is not None and flow.space is not None:
+        with np.errstate(all="ignore"):
+            bad = [
+                repr(term)
+                for term in functional.terms
+                if math.isnan(float(flow.space.flow(term).energy(t, u)))
+            ]
+    who = " and ".join(bad) if bad else "The energy"
+    return f"{who} is NaN at t = {t:g} although the state is finite; check its formula."
+
+
+def space_to_json(space: Any) -> dict[str, Any] | None:
+    """Class name and fields of a space whose fields are plain numbers and names."""
+    if space is None:
+        return None
+    values = {f.name: getattr(space, f.name) for f in fields(space) if f.init}
+    try:
+        json.dumps(values)
+    except TypeError:
+        return None
+    return {"class": type(space).__name__, "fields": values}
+
+
+def space_from_json(data: dict[str, Any] | None) -> Any:
+    """Inverse of ``space_to_json``; None for a space this version does not know."""
+    from flows import spaces
+
+    if data is None or data["class"] not in spaces.__all__:
+        return None
+    values = {k: _tuples(v) for k, v in data["fields"].items()}
+    kind = getattr(spaces, data["class"])
+    axes = values.pop("axes", ())
+    return kind(*axes, **values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` file, every byte checked by its CRC; nothing is executed.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        For a file that is truncated, altered or not of this format.
+    """
+    import zipfile
+
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                # The CRC is compared when a member has been read whole, so the bytes
+                # are read before NumPy believes the header.
+                raw = io.BytesIO(archive.read(name))
+                value = np.lib.format.read_array(raw, allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = value
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged or not a file of flows "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    return arrays
+
+
+def read_meta(path: Path, arrays: dict[str, np.ndarray], kind: str) -> dict[str, Any]:
+    """The JSON header, checked for kind and schema."""
+    try:
+        meta = json.loads(str(arrays.pop("meta")[()]))
+        found, schema = meta["kind"], meta["schema"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no header of flows; it is not a {kind}.") from error
+    if found != kind:
+        raise ValueError(f"{path} is a {found}, not a {kind}.")
+    if schema != SCHEMA:
+        raise ValueError(
+            f"{path} was written in format {schema}; this version reads {SCHEMA}. "
+            "Use the version of flows that wrote it."
+        )
+    return dict(meta)
+
+
+def load(path: Any, flow: Any = None) -> Solution:
+    """Solution written by ``Solution.save``; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path
+    flow : Flow, optional
+        The flow of the run, for dense output and for continuing it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For a file that is absent, damaged, or of another kind or version.
+    """
+    path = Path(path)
+    arrays = read_npz(path)
+    meta = read_meta(path, arrays, "flows solution")
+    u = arrays["u"]
+    if meta["torch"]:
+        from flows.arrays import create
+
+        u = create(u, "cpu", str(u.dtype))
+    records = {
+        name.removeprefix("record:"): value
+        for name, value in arrays.items()
+        if name.startswith("record:")
+    }
+    return Solution(
+        t=arrays["t"],
+        u=u,
+        flow=flow,
+        scheme=None,
+        space=flow.space if flow is not None else space_from_json(meta["space"]),
+        counters=meta["counters"],
+        message=meta["message"],
+        ok=meta["ok"],
+        records=records,
+        every_step=meta["every_step"],
+        saved_energy=arrays.get("energy"),
+    )

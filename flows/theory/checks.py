@@ -1,0 +1,155 @@
+"""Checks along a run: gradient, descent, dissipation balance, mass, sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flows.arrays import array_like, namespace, to_numpy
+from flows.theory.convergence import Convergence
+
+__all__ = [
+    "Finding",
+    "check_descent",
+    "check_dissipation",
+    "check_gradient",
+    "check_mass",
+    "check_positive",
+]
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: ``value`` against ``bound``. True in a boolean context."""
+
+    name: str
+    value: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the bound (NaN is not)."""
+        return self.value <= self.bound
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        verdict = "pass" if self.passed else "FAIL"
+        return f"{verdict}  {self.name}: {self.value:.3g} (bound {self.bound:.3g})"
+
+
+def pairing(flow: Any, v: Array, w: Array) -> float:
+    """Inner product of two displacements in the flat metric of the flow's space."""
+    distance = flow.space.distance
+    zero = v - v
+    if not np.isscalar(distance(v, zero)):
+        raise TypeError("Give one state, not a batch.")
+    # Polarization: the metric is known through its distance.
+    return 0.25 * float(distance(v + w, zero) ** 2 - distance(v - w, zero) ** 2)
+
+
+def slope_along(flow: Any, t: float, u: Array, w: Array) -> float:
+    """Derivative of the energy at u in the direction w, from the flow's own formulas."""
+    xp = namespace(u)
+    if hasattr(flow, "variation") and hasattr(flow.space, "volume"):
+        return float(xp.sum(flow.variation(t, u) * w)) * float(flow.space.volume)
+    return -pairing(flow, flow.velocity(t, u), w)
+
+
+def check_gradient(
+    flow: Any, u: Array, *, t: float = 0.0, direction: Array | None = None
+) -> Convergence:
+    """Taylor test: |F(u + e w) - F(u) - e dF(u) w| falls with slope 2 in e.
+
+    Parameters
+    ----------
+    flow : Flow
+        With an energy, and a velocity in a flat metric or a variation (grid).
+    u : array
+        One state where the energy is smooth.
+    direction : array, optional
+        w; by default a fixed smooth pattern of the size of u.
+
+    Returns
+    -------
+    Convergence
+        ``.slope`` is 2 for a right gradient and 1 for a wrong one.
+
+    Raises
+    ------
+    TypeError
+        For a flow without energy.
+    """
+    if not hasattr(flow, "energy"):
+        raise TypeError("check_gradient needs a flow with an energy.")
+    if direction is None:
+        wave = np.sin(1.0 + np.arange(to_numpy(u).size)).reshape(tuple(u.shape))
+        direction = array_like(wave, u) * (0.1 + float(namespace(u).mean(abs(u))))
+        if hasattr(flow.space, "volume"):
+            direction = u * array_like(wave, u)
+    first = slope_along(flow, t, u, direction)
+    start = float(flow.energy(t, u))
+    sizes = 2.0 ** -np.arange(4.0, 10.0)
+    errors = [
+        abs(float(flow.energy(t, u + float(e) * direction)) - start - float(e) * first)
+        for e in sizes
+    ]
+    return Convergence(sizes, np.array(errors), "e")
+
+
+def check_descent(sol: Any, tol: float | None = None) -> Finding:
+    """Largest rise of the energy between saved states.
+
+    The default bound is rounding, 64 units of the largest energy.
+    """
+    if sol.energy is None:
+        raise TypeError("check_descent needs a flow with an energy.")
+    scale = float(np.abs(sol.energy[np.isfinite(sol.energy)]).max(initial=0.0))
+    bound = 64 * np.finfo(float).eps * scale if tol is None else tol
+    return Finding("largest rise of the energy", sol.stats["largest_rise"], bound)
+
+
+def check_dissipation(sol: Any, tol: float = 1e-3) -> Finding:
+    """Energy-dissipation balance F(u_0) - F(u_T) = int |velocity|^2 dt, relative gap.
+
+    The integral is the Hermite-corrected trapezoidal rule over the saved times, so the
+    gap is of the order of the scheme or 4, whichever is lower; it needs a gradient flow
+    whose energy does not depend on time.
+    """
+    flow = sol.flow
+    if sol.energy is None or not flow.is_gradient:
+        raise TypeError("check_dissipation needs a gradient flow with an energy.")
+    rates = np.array(
+        [
+            -slope_along(flow, t, u, flow.velocity(t, u))
+            for t, u in zip(sol.t, sol.u, strict=True)
+        ]
+    )
+    spent = float(np.sum(integrate(sol.t, rates)))
+    lost = float(sol.energy[0] - sol.energy[-1])
+    scale = max(abs(lost), np.finfo(float).tiny)
+    return Finding("energy-dissipation gap", abs(lost - spent) / scale, tol)
+
+
+def integrate(t: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Integral of a cubic spline through (t, y)."""
+    from scipy.interpolate import CubicSpline
+
+    if len(t) < 2:
+        return np.zeros(1)
+    return np.asarray(CubicSpline(t, y).integrate(t[0], t[-1]))
+
+
+def check_mass(sol: Any, tol: float = 1e-12) -> Finding:
+    """Largest relative drift of the mass over the saved states."""
+    return Finding("mass drift", sol.stats["mass_drift"], tol)
+
+
+def check_positive(sol: Any, tol: float = 0.0) -> Finding:
+    """Minus the smallest density over the saved states."""
+    return Finding("minus the minimum", -sol.stats["minimum"], tol)
