@@ -154,7 +154,7 @@ class Barenblatt(Measure):
     @property
     def scale(self) -> float:
         """Factor t^beta by which the profile at t = 1 is dilated."""
-        return self.t**self.beta
+        return float(self.t**self.beta)
 
     @property
     def radius(self) -> float:
@@ -255,13 +255,33 @@ class Barenblatt(Measure):
         if self.d == 1:
             return super().expect(f)
         if self.d <= 3:
-            return cubature.converged_expectation(self._polar, f, RULE_SIZES[self.d])
+            return cubature.converged_expectation(
+                self._polar,
+                f,
+                RULE_SIZES[self.d],
+                (lambda: self._expect_rough(f)) if self.d == 2 else None,
+            )
         total = self.power + 1.0 + 0.5 * self.d
         fourth = 0.25 / (total * (total + 1.0))
         return cubature.by_symmetry(
             lambda y: quadrature.evaluate(f, self.center + self.radius * y),
             *cubature.symmetric_cubature(self.d, 0.5 / total, 3.0 * fourth, fourth),
             self,
+        )
+
+    def _expect_rough(self, f: Callable[[Array], Array]) -> float:
+        """Expectation in the plane of a function with kinks, abs(x) = R cos(angle)."""
+        peak = np.exp(self._log_peak()) * self.radius**2
+
+        def weighted(u: Array) -> Array:
+            r, height = np.cos(u[..., 0]), np.sin(u[..., 0])
+            direction = np.stack([np.cos(u[..., 1]), np.sin(u[..., 1])], axis=-1)
+            x = self.center + self.radius * r[..., None] * direction
+            weight = peak * height ** (2.0 * self.power + 1.0) * r
+            return weight * quadrature.evaluate(f, x)
+
+        return cubature.plane(
+            weighted, np.linspace(0.0, 0.5 * np.pi, 5), np.linspace(0.0, 2 * np.pi, 9)
         )
 
     def _polar(self, n: int) -> tuple[Array, Array]:

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Measure", "Pieces"]
 
 Array = Any
-NORMAL_PANELS = np.array(
-    [*(-37.5, -30, -23, -17, -13, -10, -8, -6.5, -5, -4, -3, -2, -1, 0)]
-    + [*(1, 2, 3, 4, 5, 6.5, 8, 10, 13, 17, 23, 30, 37.5)],
-    dtype=float,
-)
+_HALF = np.array([0, 1, 2, 3, 4, 5, 6.5, 8, 10, 13, 17, 23, 30, 37.5])
+NORMAL_PANELS = np.concatenate([-_HALF[:0:-1], _HALF])
 """Panels of a standard normal variable; the law outside has mass 1e-307."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.measures import cubature, quadrature
-from flows.measures.base import Measure
+from flows.measures.base import NORMAL_PANELS, Measure
 from flows.measures.checks import (
     as_points,
     as_probabilities,
@@ -130,7 +130,7 @@ class Gaussian(Measure):
         reach = np.where(s > 0, s, 0.0) * -float(ndtri(max(tail, 1e-300)))
         return np.stack([self.center - reach, self.center + reach], axis=1)
 
-    def _whiten(self) -> tuple[Array, float]:
+    def whitening(self) -> tuple[Array, float]:
         """Matrix A with A S A^T = 1, and log det S."""
         values, vectors = self._spectrum()
         if not (values > 0).all():
@@ -148,7 +148,7 @@ class Gaussian(Measure):
         return np.where(values > cut, values, 0.0), vectors
 
     def log_pdf(self, x: Array) -> Array:
-        A, log_det = self._whiten()
+        A, log_det = self.whitening()
         points = as_points(x, self.d)
         if self.d == 1:
             square = ((points - self.center[0]) * A[0, 0]) ** 2
@@ -209,20 +209,33 @@ class Gaussian(Measure):
     def expect(self, f: Callable[[Array], Array]) -> float:
         """Expectation of f(X); see ``Measure.expect``.
 
-        Adaptive for d = 1, tensor Gauss-Hermite rules for d = 2, 3, and for d >= 4 a
-        rule that is exact for polynomials of degree 5 and refuses other functions.
+        Adaptive for d = 1; tensor Gauss-Hermite rules for d = 2 (cells refined at
+        kinks) and d = 3; for d >= 4 a rule that is exact for polynomials of degree 5 and refuses other functions.
         """
         if self.d == 1:
             return super().expect(f)
         if self.d <= 3:
             return cubature.converged_expectation(
-                self._hermite, f, TENSOR_SIZES[self.d]
+                self._hermite,
+                f,
+                TENSOR_SIZES[self.d],
+                (lambda: self._expect_rough(f)) if self.d == 2 else None,
             )
         return cubature.by_symmetry(
             lambda y: quadrature.evaluate(f, self.center + y @ self.root.T),
             *cubature.symmetric_cubature(self.d, 1.0, 3.0, 1.0),
             self,
         )
+
+    def _expect_rough(self, f: Callable[[Array], Array]) -> float:
+        """Expectation in the plane of a function with kinks."""
+
+        def weighted(z: Array) -> Array:
+            y = quadrature.evaluate(f, self.center + z @ self.root.T)
+            return y * np.exp(-0.5 * np.sum(z * z, axis=-1)) / (2.0 * np.pi)
+
+        cuts = NORMAL_PANELS[np.abs(NORMAL_PANELS) <= 13.0]
+        return cubature.plane(weighted, cuts, cuts)
 
     def _hermite(self, n: int) -> tuple[Array, Array]:
         nodes, weights = np.polynomial.hermite_e.hermegauss(n)
@@ -238,7 +251,7 @@ class Gaussian(Measure):
         """Integral of g(pdf) in polar coordinates of the whitened space."""
         from scipy.special import gammaln
 
-        _, log_det = self._whiten()
+        _, log_det = self.whitening()
         d = self.d
         log_peak = -0.5 * (d * np.log(2.0 * np.pi) + log_det)
         log_sphere = np.log(2.0) + 0.5 * d * np.log(np.pi) - gammaln(0.5 * d)
@@ -254,8 +267,8 @@ class Gaussian(Measure):
 
     def entropy(self) -> float:
         """Integral of pdf log pdf = -(d/2)(1 + log 2 pi) - log(det S)/2."""
-        _, log_det = self._whiten()
-        return -0.5 * (self.d * (1.0 + np.log(2.0 * np.pi)) + log_det)
+        _, log_det = self.whitening()
+        return float(-0.5 * (self.d * (1.0 + np.log(2.0 * np.pi)) + log_det))
 
     def _resolution(self) -> float:
         return float(self._spectrum()[0][0])

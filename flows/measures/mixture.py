@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.measures import cubature, quadrature
+from flows.measures import cubature
 from flows.measures.base import Measure, Pieces
 from flows.measures.checks import (
     as_probabilities,
@@ -18,6 +18,7 @@ from flows.measures.checks import (
 )
 from flows.measures.gaussian import Gaussian
 from flows.measures.inversion import invert
+from flows.measures.quadrature import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -242,12 +243,10 @@ def _expect_cross(a: Measure, b: Measure, g: Callable[[Array], Array]) -> float:
 
     def outer(x: Array) -> Array:
         flat = x.reshape(-1, x.shape[-1])
-        both = [
-            b.expect(lambda y, p=p: quadrature.evaluate(g, p - y))
-            + b.expect(lambda y, p=p: quadrature.evaluate(g, y - p))
-            for p in flat
-        ]
-        return np.array(both).reshape(x.shape[:-1])
+        return np.array([both_ways(p) for p in flat]).reshape(x.shape[:-1])
+
+    def both_ways(p: Array) -> float:
+        return b.expect(lambda y: evaluate(g, p - y) + evaluate(g, y - p))
 
     return a.expect(outer)
 

@@ -16,6 +16,7 @@ __all__ = [
     "evaluate",
     "gauss_legendre",
     "hat_rule",
+    "kronrod_panels",
     "pairs",
     "panel_nodes",
 ]
@@ -52,11 +53,8 @@ def gauss_legendre(n: int) -> tuple[Array, Array]:
 @lru_cache(maxsize=2)
 def _kronrod(n: int) -> tuple[Array, Array, Array]:
     """Nodes on [0, 1], Kronrod weights and embedded Gauss weights (0 off its nodes)."""
-    half, center = _KRONROD_7, _KRONROD_7_CENTER
-    if n == 15:
-        half, center = _KRONROD_15, _KRONROD_15_CENTER
-    x = np.array([a for a, _ in half])
-    w = np.array([b for _, b in half])
+    x, w = np.array(_KRONROD_15 if n == 15 else _KRONROD_7).T
+    center = _KRONROD_15_CENTER if n == 15 else _KRONROD_7_CENTER
     nodes = np.concatenate([-x, [0.0], x[::-1]])
     kronrod = np.concatenate([w, [center], w[::-1]])
     gauss = np.zeros(n)
@@ -64,13 +62,16 @@ def _kronrod(n: int) -> tuple[Array, Array, Array]:
     return 0.5 * (1.0 + nodes), 0.5 * kronrod, 0.5 * gauss
 
 
-def hat_rule(n: int) -> tuple[Array, Array]:
+def hat_rule(n: int, graded: bool) -> tuple[Array, Array]:
     """Rule with 2 n nodes for the density 1 - abs(z) on [-1, 1].
 
-    Both halves are graded towards the middle, where the integrand may be singular.
+    ``graded`` clusters nodes at -1, 0 and 1, where the integrand may be singular.
     """
     u, w = gauss_legendre(n)
-    half, weights = u**3, 3.0 * u**2 * w * (1.0 - u**3)
+    half, weights = u, w * (1.0 - u)
+    if graded:
+        half = u**3 * (10.0 - 15.0 * u + 6.0 * u**2)
+        weights = 30.0 * (u * (1.0 - u)) ** 2 * w * (1.0 - half)
     return np.concatenate([-half, half]), np.concatenate([weights, weights])
 
 
@@ -127,7 +128,7 @@ def adaptive(
     total = size = 0.0
     spent = 0
     for level in range(DEPTH):
-        value, absolute, error = _panels(f, a, b, index, order)
+        value, absolute, error = kronrod_panels(f, a, b, index, order)
         spent += order * a.size
         finite = np.isfinite(absolute)
         scale = size + float(np.sum(absolute[finite]))
@@ -163,7 +164,7 @@ def _refuse_poor(error: float, scale: float) -> None:
         )
 
 
-def _panels(
+def kronrod_panels(
     f: Callable[[Array, Array], Array], a: Array, b: Array, index: Array, order: int
 ) -> tuple[Array, Array, Array]:
     """Kronrod value, integral of abs(f) and error of every panel."""
