@@ -10,7 +10,7 @@ from flows.flow import offers
 if TYPE_CHECKING:
     from flows.flow import Flow, Memory, Step
 
-__all__ = ["Scheme", "describe", "has_noise", "start_slope"]
+__all__ = ["Scheme", "describe", "has_noise", "lacking", "start_slope"]
 
 Array = Any
 
@@ -74,16 +74,9 @@ class Scheme:
 
     def obstacle(self, flow: Any) -> str | None:
         """Why this scheme cannot run ``flow``; None when it can."""
-        for name in self.needs:
-            try:
-                offered, why = offers(flow, name), ""
-            except TypeError as error:
-                offered, why = False, f" ({error})"
-            if not offered:
-                return (
-                    f"`{self!r}` needs `{name}`, which {describe(flow)} does not "
-                    f"offer{why}"
-                )
+        missing = lacking(self, flow)
+        if missing:
+            return missing
         if not self.random and has_noise(flow):
             return f"`{self!r}` would leave out the noise of {describe(flow)}"
         return None
@@ -91,6 +84,21 @@ class Scheme:
     def draws_noise(self, flow: Any) -> bool:
         """Whether steps of this ``flow`` need random numbers."""
         return self.random
+
+
+def lacking(scheme: Scheme, flow: Any) -> str | None:
+    """The first of the scheme's needs that ``flow`` does not offer, in a sentence."""
+    for name in scheme.needs:
+        try:
+            offered, why = offers(flow, name), ""
+        except TypeError as error:
+            offered, why = False, f" ({str(error).rstrip('.')})"
+        if not offered:
+            return (
+                f"`{scheme!r}` needs `{name}`, which {describe(flow)} does not "
+                f"offer{why}"
+            )
+    return None
 
 
 def describe(flow: Any) -> str:

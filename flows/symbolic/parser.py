@@ -28,13 +28,19 @@ MAX_INTEGER = 10**15
 # exp beyond this overflows float64; sympy would expand exp(n log 9) into an integer.
 MAX_EXP = 700
 
+# A number that runs into a letter, as in "2x"; Python would only warn of some of them.
+_GLUED = re.compile(
+    r"(?<![\w.])((?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?\d++)?+)([A-Za-z_]\w*)"
+)
+
 ALLOWED = "numbers, names, + - * / **, parentheses and functions"
 FUNCTIONS = (
-    "exp log sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc "
-    "log1p expm1 sigmoid softplus logcosh abs sign heaviside min max"
-).split()
+    "exp, log, sqrt, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, asinh, acosh, "
+    "atanh, erf, erfc, log1p, expm1, sigmoid, softplus, logcosh, abs, sign, heaviside, "
+    "min, max"
+)
 _MANY = frozenset({"min", "max", "Min", "Max"})
-_CALLABLE = frozenset(FUNCTIONS) | {"Abs", "Min", "Max"}
+_CALLABLE = frozenset(FUNCTIONS.split(", ")) | {"Abs", "Min", "Max"}
 
 _HINTS = {
     "^": "powers are written `**`",
@@ -100,7 +106,8 @@ def read(text: str, owner: str = "expression") -> Syntax:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = getattr(error, "msg", None) or "nested too deeply"
         raise ValueError(
-            f"{owner} = {_short(text)} is not a formula: {reason}. Allowed are {ALLOWED}."
+            f"{owner} = {_short(text)} is not a formula: {reason}. "
+            f"Allowed are {ALLOWED}."
         ) from None
     return Syntax(text, tree, _check_tree(tree, text, owner), owner)
 
@@ -111,23 +118,29 @@ def _short(text: str) -> str:
 
 def _check_characters(text: str, owner: str) -> None:
     found = re.search(r"[^A-Za-z0-9_.+\-*/(), ]", text)
-    if found is None:
-        depth = deepest = 0
-        for character in text:
-            depth += (character == "(") - (character == ")")
-            deepest = max(deepest, depth)
-        if deepest > MAX_DEPTH:
-            raise ValueError(
-                f"{owner} has parentheses nested {deepest} deep, at most {MAX_DEPTH} "
-                "are allowed."
-            )
-        return
-    character = found.group()
-    hint = _HINTS.get(character, f"allowed are {ALLOWED}")
-    raise ValueError(
-        f"{owner} = {_short(text)} contains {ascii(character)} at position "
-        f"{found.start()}: {hint}."
-    )
+    if found is not None:
+        character = found.group()
+        hint = _HINTS.get(character, f"allowed are {ALLOWED}")
+        raise ValueError(
+            f"{owner} = {_short(text)} contains {character!a} at position "
+            f"{found.start()}: {hint}."
+        )
+    glued = _GLUED.search(text)
+    if glued is not None:
+        number, name = glued.groups()
+        raise ValueError(
+            f"{owner} = {_short(text)} contains {glued.group()!r}, which is not "
+            f"allowed; write the product {number}*{name}."
+        )
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ValueError(
+            f"{owner} has parentheses nested {deepest} deep, at most {MAX_DEPTH} "
+            "are allowed."
+        )
 
 
 def _check_tree(tree: ast.expr, text: str, owner: str) -> frozenset[str]:
@@ -151,7 +164,9 @@ def _check_tree(tree: ast.expr, text: str, owner: str) -> frozenset[str]:
                 names.add(node.id)
             case ast.UnaryOp(op=ast.UAdd() | ast.USub()):
                 stack.append(node.operand)
-            case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()):
+            case ast.BinOp(
+                op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()
+            ):
                 stack += [node.left, node.right]
             case ast.Call(func=ast.Name(), keywords=[]) if node.args:
                 _check_call(node, owner)
@@ -160,7 +175,7 @@ def _check_tree(tree: ast.expr, text: str, owner: str) -> frozenset[str]:
                 raise ValueError(
                     f"{owner} = {_short(text)} contains {_short(ast.unparse(node))}, "
                     f"which is not allowed. Allowed are {ALLOWED} "
-                    f"({', '.join(FUNCTIONS)})."
+                    f"({FUNCTIONS})."
                 )
     return frozenset(names)
 
@@ -191,7 +206,7 @@ def _check_call(node: ast.Call, owner: str) -> None:
     if name not in _CALLABLE:
         raise ValueError(
             f"{owner} calls {name!r}, which is not a known function; allowed: "
-            f"{', '.join(FUNCTIONS)}. (A product needs its `*`.)"
+            f"{FUNCTIONS}. (A product needs its `*`.)"
         )
     given = len(node.args)
     if name in _MANY and given < 2:
@@ -240,7 +255,7 @@ class _Builder:
             )
         match node:
             case ast.Constant():
-                return self._number(node.value)
+                return self._number(node)
             case ast.Name():
                 return self.names[node.id]
             case ast.UnaryOp():
@@ -254,20 +269,21 @@ class _Builder:
                 return self._call(name, node.args, depth + 1, calls + 1, power)
         raise ValueError(f"{self.owner} contains {ast.dump(node)[:40]}.")
 
-    def _number(self, value: float) -> Expr:
+    def _number(self, node: ast.Constant) -> Expr:
         import sympy
 
+        value = node.value
         return sympy.Integer(value) if isinstance(value, int) else sympy.Float(value)
 
     def _chain(self, node: ast.expr, depth: int, calls: int, power: float) -> Expr:
         """A sum or product of many operands, which ``ast`` nests to the left."""
         import sympy
 
-        sums = (ast.Add, ast.Sub)
-        products = (ast.Mult, ast.Div)
-        kind = sums if isinstance(node, ast.BinOp) and isinstance(node.op, sums) else (
-            products
-        )
+        sums: tuple[type[ast.operator], ...] = (ast.Add, ast.Sub)
+        products: tuple[type[ast.operator], ...] = (ast.Mult, ast.Div)
+        kind = products
+        if isinstance(node, ast.BinOp) and isinstance(node.op, sums):
+            kind = sums
         operands = []
         while isinstance(node, ast.BinOp) and isinstance(node.op, kind):
             right = self.build(node.right, depth, calls, power)
@@ -286,9 +302,7 @@ class _Builder:
             raise ValueError(f"{self.owner} divides by zero.")
         return self._real(1 / divisor)
 
-    def _power(
-        self, node: ast.BinOp, depth: int, calls: int, power: float
-    ) -> Expr:
+    def _power(self, node: ast.BinOp, depth: int, calls: int, power: float) -> Expr:
         import sympy
 
         exponent = self.build(node.right, depth, calls + 1, power)
@@ -308,7 +322,10 @@ class _Builder:
             self._check_constants(exponent, limit, "an exponent")
         if base.is_zero and exponent.is_negative:
             raise ValueError(f"{self.owner} divides by zero.")
-        return self._real(base**exponent)
+        result = self._real(base**exponent)
+        if base.is_number and exponent.is_number:
+            self._float(result)
+        return result
 
     def _call(
         self, name: str, nodes: list[ast.expr], depth: int, calls: int, power: float
@@ -319,7 +336,7 @@ class _Builder:
         if name == "exp":
             self._check_constants(arguments[0], MAX_EXP, "exp of")
         if name in ("abs", "Abs", "sign", "heaviside", *_MANY):
-            # The sign of an exact constant can be a hard question; of a float it is not.
+            # The sign of an exact constant can be a hard question, of a float never.
             arguments = [
                 sympy.Float(self._float(u)) if u.is_number and not u.is_Rational else u
                 for u in arguments
@@ -328,6 +345,8 @@ class _Builder:
         result = arguments[0] if name in _MANY else function(*arguments)
         for other in arguments[1:]:
             result = function(result, other)
+        if all(u.is_number for u in arguments):
+            self._float(result)
         return self._real(result)
 
     def _check_constants(self, expr: Expr, limit: float, where: str) -> None:

@@ -44,6 +44,7 @@ Expr = Any
 TIME = Symbol("t", real=True)
 RADIUS = Symbol("r", nonnegative=True)
 RHO = Symbol("rho", positive=True)
+_HALF = Rational(1, 2)
 
 
 def axis(index: int) -> Symbol:
@@ -327,8 +328,8 @@ def _fold(function: Any) -> Any:
     return nested
 
 
-def _step(u: Expr, at_zero: Expr = Rational(1, 2)) -> Expr:
-    if at_zero == Rational(1, 2):
+def _step(u: Expr, at_zero: Expr = _HALF) -> Expr:
+    if at_zero == _HALF:
         return heaviside(u)
     return sympy.Piecewise((heaviside(u), sympy.Ne(u, 0)), (at_zero, True))
 
@@ -345,9 +346,7 @@ def from_sympy(expr: Expr) -> Expr:
     for theirs, ours in pairs:
         if expr.has(theirs):
             expr = expr.replace(theirs, ours)
-    powers = [
-        p for p in expr.atoms(sympy.Pow) if not p.exp.is_number or p.exp.is_Float
-    ]
+    powers = [p for p in expr.atoms(sympy.Pow) if not p.exp.is_number or p.exp.is_Float]
     if powers:
         expr = expr.replace(sympy.Pow, _steady_power)
     return expr

@@ -1,0 +1,133 @@
+"""Colors, sizes and files: what all figures share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COLORS", "dress", "new_axes", "save", "time_bar", "time_colors"]
+
+COLORS: dict[str, str] = {
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "green": "#009E73",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "black": "#1A1A1A",
+    "gray": "#7A7A7A",
+}
+"""Colors that stay apart for every kind of color vision.
+
+References
+----------
+M. Okabe, K. Ito, Color Universal Design (2008), https://jfly.uni-koeln.de/color/.
+"""
+
+LABEL, TICK = 9.0, 8.0
+"""Font sizes in points, legible in a column of 3.4 inches."""
+
+
+def dress(ax: Any) -> Any:
+    """Fonts, open frame and thin ticks of an Axes made by the library."""
+    ax.tick_params(labelsize=TICK, width=0.6, length=3.0)
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        label.set_fontsize(LABEL)
+    ax.title.set_fontsize(LABEL)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_linewidth(0.6)
+    return ax
+
+
+def new_axes(
+    columns: int = 1,
+    *,
+    width: float | None = None,
+    height: float = 2.7,
+    ratios: Sequence[float] | None = None,
+) -> Any:
+    """Axes of a new figure that pyplot does not know, in one row.
+
+    Parameters
+    ----------
+    columns : int
+    width, height : float
+        Inches; by default one column of a journal (3.4) or two (7).
+    ratios : sequence of float, optional
+        Relative widths of the columns.
+
+    Returns
+    -------
+    (columns,) array of Axes
+    """
+    from matplotlib.figure import Figure
+
+    if columns < 1:
+        raise ValueError(f"`columns` must be at least 1, got {columns}.")
+    size = (width or (3.4 if columns == 1 else 7.0), height)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False, width_ratios=ratios)[0]
+    for ax in axes:
+        dress(ax)
+    return axes
+
+
+def own(ax: Any) -> Any:
+    """``ax``, or a new Axes for None."""
+    return new_axes()[0] if ax is None else ax
+
+
+def time_colors(count: int) -> np.ndarray:
+    """(count, 4) colors from early (light green) to late (dark purple)."""
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["viridis_r"](np.linspace(0.12, 1.0, max(count, 1))))
+
+
+def time_bar(ax: Any, times: Any, label: str = "time $t$") -> Any:
+    """Color bar beside ``ax`` with one field for each of ``times``, early to late."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    n = len(times)
+    colors = ListedColormap(time_colors(n))
+    mappable = ScalarMappable(BoundaryNorm(np.arange(n + 1.0) - 0.5, n), colors)
+    bar = ax.figure.colorbar(mappable, ax=ax, ticks=np.arange(n), pad=0.02, aspect=28)
+    bar.ax.set_yticklabels([time_text(t) for t in times], fontsize=TICK)
+    bar.ax.tick_params(length=0)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=LABEL)
+    return bar
+
+
+def time_text(t: float) -> str:
+    """Three digits of a time."""
+    return f"{float(t):.3g}"
+
+
+def save(picture: Any, name: str, out: Any = "figures", dpi: float = 200) -> Path:
+    """Write the figure of an Axes (or a Figure) to ``out/name``.
+
+    Parameters
+    ----------
+    picture : Axes, array of Axes or Figure
+    name : str
+        With the ending that chooses the format: ``.png``, ``.pdf``, ``.svg``.
+    out : path
+        Folder; made if it is not there.
+    """
+    first = np.ravel(np.asarray(picture, dtype=object))[0]
+    figure = first if hasattr(first, "savefig") else first.figure
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    figure.savefig(path, dpi=dpi, facecolor=figure.get_facecolor())
+    return path

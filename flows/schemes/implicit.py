@@ -1,0 +1,203 @@
+"""Implicit schemes, written with the resolvent alone.
+
+``flow.resolvent(t, w, h, memory)`` returns v = w + h velocity(t, v) for the time ``t``
+at which the velocity is evaluated. A slope is read off a solved stage as (v - w) / h:
+this costs no velocity call and does not magnify the solver's error by the stiffness.
+Every memory ends with what the resolvent returned, from which Newton starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from flows.flow import Step
+from flows.schemes.base import Scheme, start_slope
+
+if TYPE_CHECKING:
+    from flows.flow import Flow, Memory
+
+__all__ = ["BDF2", "SDIRK3", "TRBDF2", "ImplicitEuler"]
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class ImplicitEuler(Scheme):
+    """v = u + h velocity(t + h, v): implicit Euler, the proximal point method.
+
+    Order 1, L-stable; needs ``resolvent``. The energy does not rise where it is convex
+    (where it is lambda-convex, for h < 1/|lambda|). The error estimate is half the
+    change of h velocity over the step, O(h^2): the difference to the trapezoidal rule.
+    The slope at the start of a run is ``velocity``; the estimate of the first step is
+    its whole increment where the flow offers none.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, section IV.3,
+    doi:10.1007/978-3-642-05221-7.
+    """
+
+    order: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ("resolvent",)
+    error_order: ClassVar[int | None] = 2
+    dissipative: ClassVar[bool] = True
+
+    def step(
+        self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
+    ) -> Step:
+        """One step; see ``Scheme.step``."""
+        slope, work = (memory[0], {}) if memory else start_slope(flow, t, u)
+        v, newton = flow.resolvent(t + h, u, h, memory[1:] or (u,))
+        rise = v - u
+        error = rise if slope is None else 0.5 * (rise - h * slope)
+        work["resolvent_calls"] = 1
+        return Step(v, error, (rise / h, *newton), work)
+
+
+# gamma = 2 - sqrt 2 gives both stages the same implicit coefficient gamma / 2.
+GAMMA = 2.0 - math.sqrt(2.0)
+HALF_GAMMA = 0.5 * GAMMA
+THIRD_WEIGHT = math.sqrt(2.0) / 4.0
+
+
+@dataclass(frozen=True)
+class TRBDF2(Scheme):
+    """Trapezoidal rule to t + gamma h, then BDF2 to t + h, gamma = 2 - sqrt 2.
+
+        v = u + gamma h/2 (velocity(t, u) + velocity(t + gamma h, v))
+        u' = u + (1 + sqrt 2)/2 (v - u) + gamma h/2 velocity(t + h, u')
+
+    Order 2, L-stable, stiffly accurate, not positive; needs ``velocity`` (once, at the
+    start) and ``resolvent`` (twice a step with one coefficient). The error estimate is
+    the difference to the embedded method of order 3, O(h^3).
+
+    References
+    ----------
+    R. E. Bank et al., Transient simulation of silicon devices and circuits, IEEE Trans.
+    Electron Devices 32 (1985) 1992-2007, doi:10.1109/T-ED.1985.22232.
+    M. E. Hosea, L. F. Shampine, Analysis and implementation of TR-BDF2, Appl. Numer.
+    Math. 20 (1996) 21-37, doi:10.1016/0168-9274(95)00115-8.
+    """
+
+    order: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = ("velocity", "resolvent")
+    error_order: ClassVar[int | None] = 3
+
+    def step(
+        self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
+    ) -> Step:
+        """One step; see ``Scheme.step``."""
+        work = {"resolvent_calls": 2}
+        if memory:
+            slope, newton = memory[0], memory[1:]
+        else:
+            slope, newton = flow.velocity(t, u), (u,)
+            work["velocity_calls"] = 1
+        part = HALF_GAMMA * h
+        w = u + part * slope
+        v, newton = flow.resolvent(t + GAMMA * h, w, part, newton)
+        middle = v - w
+        w = u + (THIRD_WEIGHT / HALF_GAMMA) * (v - u)
+        v, newton = flow.resolvent(t + h, w, part, newton)
+        last = v - w
+        error = (
+            ((4.0 * THIRD_WEIGHT - 1.0) / 3.0 * h) * slope
+            - (1.0 / (3.0 * HALF_GAMMA)) * middle
+            + (2.0 / 3.0) * last
+        )
+        return Step(v, error, (last / part, *newton), work)
+
+
+@dataclass(frozen=True)
+class BDF2(Scheme):
+    """Two-step backward differentiation with variable steps, r = h / previous h.
+
+        v = u + r^2/(1 + 2r) (u - u_previous) + (1 + r)/(1 + 2r) h velocity(t + h, v)
+
+    Order 2, A- and L-stable with equal steps; needs ``resolvent`` (once a step) and
+    ``velocity`` (at the start). The first step, and every step that is more than twice
+    as long as the one before, is taken by ``TRBDF2``: beyond r = 1 + sqrt 2 the
+    formula is unstable. The error estimate O(h^3) compares v with the parabola through
+    u_previous and u that has the slope at u.
+
+    References
+    ----------
+    E. Hairer, S. P. Norsett, G. Wanner, Solving Ordinary Differential Equations I,
+    section III.5, doi:10.1007/978-3-540-78862-1.
+    """
+
+    order: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = ("velocity", "resolvent")
+    error_order: ClassVar[int | None] = 3
+    multistep: ClassVar[bool] = True
+
+    def step(
+        self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
+    ) -> Step:
+        """One step; see ``Scheme.step``."""
+        if not memory or grows_too_fast(h / memory[1]):
+            start = TRBDF2().step(flow, t, u, h, rng, memory[2:])
+            return start._replace(memory=(u, h, *start.memory))
+        before, h_before, slope, *newton = memory
+        r = h / h_before
+        change = u - before
+        w = u + (r * r / (1.0 + 2.0 * r)) * change
+        part = (1.0 + r) / (1.0 + 2.0 * r) * h
+        v, kept = flow.resolvent(t + h, w, part, tuple(newton))
+        parabola = u + ((1.0 + r) * h) * slope - (r * r) * change
+        error = ((1.0 + r) / (2.0 + 3.0 * r)) * (v - parabola)
+        memory = (u, h, (v - w) / part, *kept)
+        return Step(v, error, memory, {"resolvent_calls": 1})
+
+
+def grows_too_fast(ratio: Any) -> bool:
+    """Whether a step, of any member of a batch, is more than twice the last one."""
+    return bool(ratio > 2.0) if isinstance(ratio, float) else bool((ratio > 2.0).any())
+
+
+# The root of x^3 - 3 x^2 + 3 x/2 - 1/6 for which the scheme is L-stable.
+DIAGONAL = 0.43586652150845899942
+FIRST = -(6.0 * DIAGONAL**2 - 16.0 * DIAGONAL + 1.0) / 4.0
+SECOND = (6.0 * DIAGONAL**2 - 20.0 * DIAGONAL + 5.0) / 4.0
+CENTER = (1.0 + DIAGONAL) / 2.0
+
+
+@dataclass(frozen=True)
+class SDIRK3(Scheme):
+    """Alexander's singly diagonally implicit scheme of three stages.
+
+    Order 3, L-stable, stiffly accurate; needs ``resolvent`` (three times a step with
+    one coefficient) and no velocity, so that no right-hand side it hands over grows
+    with the stiffness. The error estimate is
+
+        e = gamma h/2 (k_1 - 2 k_2 + k_3) = O(h^3)
+
+    at the nodes gamma, (1 + gamma)/2, 1: the difference to an A-stable method of order
+    2 whose error on linear problems is that of ``TRBDF2``.
+
+    References
+    ----------
+    R. Alexander, Diagonally implicit Runge-Kutta methods for stiff O.D.E.'s, SIAM J.
+    Numer. Anal. 14 (1977) 1006-1021, doi:10.1137/0714068.
+    """
+
+    order: ClassVar[int] = 3
+    needs: ClassVar[tuple[str, ...]] = ("resolvent",)
+    error_order: ClassVar[int | None] = 3
+
+    def step(
+        self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
+    ) -> Step:
+        """One step; see ``Scheme.step``."""
+        part = DIAGONAL * h
+        v, newton = flow.resolvent(t + part, u, part, memory or (u,))
+        one = v - u
+        w = u + ((CENTER - DIAGONAL) / DIAGONAL) * one
+        v, newton = flow.resolvent(t + CENTER * h, w, part, newton)
+        two = v - w
+        w = u + (FIRST / DIAGONAL) * one + (SECOND / DIAGONAL) * two
+        v, newton = flow.resolvent(t + h, w, part, newton)
+        error = 0.5 * (one - 2.0 * two + (v - w))
+        return Step(v, error, newton, {"resolvent_calls": 3})

@@ -1,0 +1,262 @@
+"""Sums over all pairs: what is recognized in W, and the rest in chunks.
+
+An interaction is split into
+
+    W(z) = z.A z / 2 + c |z| + W(0) + rest(z),
+
+where c is nonzero on the line only. The quadratic costs O(n) by the mean, the kink
+O(n log n) by sorting, and the rest all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.arrays import array_like, is_torch, namespace
+from flows.spaces.formulas import even_parts
+
+if TYPE_CHECKING:
+    from flows.energies import Interaction
+
+__all__ = ["Pairs", "recognize"]
+
+Array = Any
+
+# A chunk of this many numbers stays in the cache of a core; a GPU wants more.
+CPU_NUMBERS = 2**18
+GPU_NUMBERS = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """All interactions of an energy in dimension d, split into recognized parts.
+
+    Parameters
+    ----------
+    matrix : (d, d) array or None
+        A of the quadratic part.
+    kink : float
+        c of the part c |z|, nonzero for d = 1 only; attracting when positive.
+    constant : float
+        Value at 0 of the recognized parts.
+    rest : tuple of Interaction
+        What is left, summed over all pairs.
+    """
+
+    matrix: np.ndarray | None = None
+    kink: float = 0.0
+    constant: float = 0.0
+    rest: tuple[Interaction, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the interactions exert no force."""
+        return self.matrix is None and self.kink == 0.0 and not self.rest
+
+    def force(self, t: float, x: Array) -> Array | None:
+        """-(1/n) sum_j grad W(x_i - x_j) at points (n, d); None when it is zero."""
+        xp = namespace(x)
+        total = None
+        if self.matrix is not None:
+            total = -xp.matmul(x - xp.mean(x, axis=0), array_like(self.matrix, x))
+        if self.kink != 0.0:
+            total = _add(total, -self.kink * mean_sign(x[:, 0])[:, None])
+        for term in self.rest:
+            total = _add(total, pair_force(term, t, x))
+        return total
+
+    def energy(self, t: float, x: Array) -> float:
+        """(1/2n^2) sum_ij W(x_i - x_j), self pairs included where W(0) is finite."""
+        xp = namespace(x)
+        total = 0.5 * self.constant
+        if self.matrix is not None:
+            y = x - xp.mean(x, axis=0)
+            product = y * xp.matmul(y, array_like(self.matrix, x))
+            total += 0.5 * float(xp.sum(product)) / x.shape[0]
+        if self.kink != 0.0:
+            total += 0.5 * self.kink * mean_distance(x[:, 0])
+        for term in self.rest:
+            total += pair_energy(term, t, x)
+        return total
+
+
+def _add(total: Array | None, term: Array) -> Array:
+    return term if total is None else total + term
+
+
+def recognize(interactions: tuple[Interaction, ...], d: int) -> Pairs:
+    """Split interactions into the parts that have fast sums in dimension ``d``."""
+    matrix = np.zeros((d, d))
+    kink = constant = 0.0
+    rest: list[Interaction] = []
+    for term in interactions:
+        parts = even_parts(term, d)
+        if parts is None:
+            rest.append(term)
+            continue
+        matrix += term.scale * parts.matrix
+        kink += term.scale * parts.kink
+        constant += term.scale * parts.constant
+        if parts.rest is not None:
+            rest.append(parts.rest)
+    return Pairs(matrix if matrix.any() else None, kink, constant, tuple(rest))
+
+
+def mean_sign(x: Array) -> Array:
+    """(1/n) sum_j sign(x_i - x_j) for x (n,), by sorting; ties count as 0."""
+    xp = namespace(x)
+    ordered = xp.sort(x)
+    below = xp.searchsorted(ordered, x, side="left")
+    upto = xp.searchsorted(ordered, x, side="right")
+    n = x.shape[0]
+    return xp.astype(below + upto - n, x.dtype) / n
+
+
+def ranks(x: Array) -> Array:
+    """(2i + 1 - n)/n for the i-th point in increasing order; ties by their index."""
+    xp = namespace(x)
+    n = x.shape[0]
+    levels = (2.0 * np.arange(n) + 1.0 - n) / n
+    if bool(xp.all(x[1:] >= x[:-1])):
+        return array_like(levels, x)
+    place = xp.argsort(xp.argsort(x, stable=True), stable=True)
+    return array_like(levels, x)[place]
+
+
+def mean_distance(x: Array) -> float:
+    """(1/n^2) sum_ij |x_i - x_j| for x (n,), by sorting."""
+    xp = namespace(x)
+    # Centering first keeps the digits of points that are far from the origin.
+    ordered = xp.sort(x - xp.mean(x))
+    return 2.0 * float(xp.sum(ordered * ranks(ordered))) / x.shape[0]
+
+
+def pair_force(term: Interaction, t: float, x: Array) -> Array:
+    """-(1/n) sum_j grad W(x_i - x_j); coincident points exert no force."""
+
+    def rows(z: Array, zero: Array | None) -> Array:
+        xp = namespace(z)
+        g = _masked(term.gradient_at, z, zero, t)
+        parts = [xp.sum(g[..., k], axis=-1) for k in range(g.shape[-1])]
+        return xp.stack(parts, axis=-1)
+
+    return pair_rows(rows, x, term) * (-1.0 / x.shape[0])
+
+
+def pair_energy(term: Interaction, t: float, x: Array) -> float:
+    """(1/2n^2) sum_ij W(x_i - x_j), without the self pairs where W(0) is not finite."""
+    xp = namespace(x)
+    n = x.shape[0]
+    with np.errstate(all="ignore"):
+        at_zero = float(term.value_at(xp.zeros_like(x[:1]), t)[0])
+    finite = np.isfinite(at_zero)
+
+    def rows(z: Array, zero: Array | None) -> Array:
+        if finite or zero is None:
+            return xp.sum(term.value_at(z, t), axis=-1)
+        # Two points in one place have the infinite energy, a point with itself none.
+        values = _masked(term.value_at, z, zero, t)
+        extra = xp.astype(xp.sum(zero, axis=-1) - 1, x.dtype)
+        jump = xp.where(extra > 0, xp.full_like(extra, at_zero), xp.zeros_like(extra))
+        return xp.sum(values, axis=-1) + jump
+
+    total = float(xp.sum(pair_rows(rows, x, term)[:, 0]))
+    return 0.5 * total / n**2
+
+
+def pair_hessian(term: Interaction, t: float, x: Array) -> Array:
+    """Second derivatives of W at all differences, (n, n, d, d); 0 for equal points."""
+    z = x[:, None, :] - x[None, :, :]
+    xp = namespace(x)
+    zero = xp.all(z == 0, axis=-1)
+    return _masked(term.hessian_at, z, zero, t)
+
+
+def pair_curvature(term: Interaction, t: float, x: Array) -> float:
+    """max_i (1/n) sum_j |W''(x_i - x_j)| on the line, for points (n, 1)."""
+
+    def rows(z: Array, zero: Array | None) -> Array:
+        xp = namespace(z)
+        return xp.sum(xp.abs(_masked(term.hessian_at, z, zero, t)[..., 0, 0]), axis=-1)
+
+    return float(namespace(x).max(pair_rows(rows, x, term))) / x.shape[0]
+
+
+def _masked(
+    function: Callable[[Array, float], Array], z: Array, zero: Array | None, t: float
+) -> Array:
+    """``function`` at differences, with 0 instead of its value where they vanish."""
+    if zero is None:
+        return function(z, t)
+    xp = namespace(z)
+    safe = xp.where(zero[..., None], xp.ones_like(z), z)
+    values = function(safe, t)
+    hidden = zero
+    while hidden.ndim < values.ndim:
+        hidden = hidden[..., None]
+    return xp.where(hidden, xp.zeros_like(values), values)
+
+
+def pair_rows(
+    rows: Callable[[Array, Array | None], Array], x: Array, term: Interaction
+) -> Array:
+    """Stack ``rows(z, zero)`` over chunks of targets, z (rows, n, d), as (n, k).
+
+    Every row is reduced in one order whatever the chunk, so the result does not depend
+    on it, to the last bit. When the memory does not suffice the chunk is halved.
+
+    Raises
+    ------
+    MemoryError
+        When not even one row fits; with the bytes that it needs.
+    """
+    xp = namespace(x)
+    n, d = x.shape
+    smooth = getattr(term.function, "smooth", False) is True
+    gpu = is_torch(x) and x.device.type != "cpu"
+    numbers = GPU_NUMBERS if gpu else CPU_NUMBERS
+    count = max(1, min(n, numbers // (n * d)))
+    while True:
+        try:
+            parts = []
+            for start, stop, skip in _chunks(n, count):
+                z = x[start:stop, None, :] - x[None, :, :]
+                zero = None if smooth else xp.all(z == 0, axis=-1)
+                part = rows(z, zero)
+                part = part[:, None] if part.ndim == 1 else part
+                parts.append(part[skip:])
+            return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Outside the handler, whose traceback would keep the large arrays alive.
+        parts = []
+        if count == 1:
+            size = n * d * (8 if "64" in str(x.dtype) else 4)
+            raise MemoryError(
+                f"One row of {n} pairs needs several arrays of {size} bytes; free "
+                "memory or use fewer particles."
+            )
+        count //= 2
+
+
+def _chunks(n: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, rows to drop): chunks of one size, the last one overlapping."""
+    for start in range(0, n, count):
+        first = min(start, n - count)
+        yield first, first + count, start - first
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether NumPy's or torch's allocator failed."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
