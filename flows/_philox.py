@@ -1,193 +1,231 @@
-"""The numba engine of ``flows.random``: the same operations, so the same bits.
+"""The compiled engine of the random stream: same bits as NumPy, many threads.
 
-Without fastmath LLVM neither reorders nor contracts floating-point operations, and
-every function below is plain arithmetic, so a result does not depend on its place in a
-vector register. Imported only by ``flows.random.engine``, because numba loads slowly.
+Rounds stand outside the loop over a short buffer, which LLVM then turns into vector
+instructions; fast-math is off, since a fused or reordered operation would change bits.
+Importing this module imports numba.
 """
-
-# numba's decorators have no types.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,no-untyped-call"
 
 from __future__ import annotations
 
-import math
+import contextlib
+import os
 import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
-from flows.random import (
-    COS_TERMS,
-    LOG2_HIGH,
-    LOG2_LOW,
-    LOG_TERMS,
-    MULTIPLIERS,
-    SIN_TERMS,
-    WEYL,
-)
+from flows import random as stream
 
-__all__ = ["normal"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-# Two Python threads inside one parallel kernel can abort the process under numba's
-# workqueue layer.
-LOCK = threading.Lock()
-CHUNK = 256
-M0, M1 = MULTIPLIERS
-W0, W1 = np.uint64(WEYL[0]), np.uint64(WEYL[1])
-MASK, WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
-LOG, SIN, COS = LOG_TERMS, SIN_TERMS, COS_TERMS
-MANTISSA, ONE = np.uint64(0x000FFFFFFFFFFFFF), np.uint64(0x3FF0000000000000)
-BITS53 = np.uint64(2**53 - 1)
+__all__ = ["PARALLEL_LOCK", "fill"]
+
+Array = Any
+
+U32, U64 = np.uint32, np.uint64
+BUFFER = 512
+PIECE = 1 << 13
+MULTIPLIERS = stream.MULTIPLIERS
+WEYL = U32(stream.WEYL[0]), U32(stream.WEYL[1])
+WORD = stream.WORD
 
 
-def jit(**options):
-    """numba.njit with a disk cache where there is a place for it."""
+class _ParallelLock:
+    """Held around every parallel numba kernel; refuses them in a forked child.
 
-    def wrap(function):
+    Two Python threads inside parallel kernels abort the process under numba's
+    workqueue layer, and a forked child aborts under its OpenMP layer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.forked = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self.forked = True
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+PARALLEL_LOCK = _ParallelLock()
+
+
+def fill(table: np.ndarray, place: np.ndarray, uniform: bool) -> None:
+    """Fill ``table`` (n, d), C order, with uniforms or normals."""
+    n, d = table.shape
+    total = n * -(-d // stream.PER_BLOCK[table.dtype.name])
+    serial, parallel = _kernels(table.dtype.name)
+    if total < 2 * PIECE or PARALLEL_LOCK.forked or numba.get_num_threads() == 1:
+        serial(table, place, uniform, 0, total)
+        return
+    with PARALLEL_LOCK:
+        parallel(table, place, uniform, total)
+
+
+@lru_cache(maxsize=2)
+def _kernels(dtype: str) -> tuple[Any, Any]:
+    """The serial and the parallel kernel; the serial one is compiled here."""
+    kernels = {"float64": (_range64, _pieces64), "float32": (_range32, _pieces32)}
+    serial, parallel = kernels[dtype]
+    # Where the disk cache cannot be written, the kernel is compiled none the less.
+    with contextlib.suppress(OSError):
+        serial(np.empty((0, 1), dtype), np.zeros(4, np.uint64), False, 0, 0)
+    return serial, parallel
+
+
+def _compile(
+    cache: bool = False, parallel: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: numba.njit, kept on disk where numba finds a place for it."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        options = {"error_model": "numpy", "nogil": True, "parallel": parallel}
         try:
-            return numba.njit(cache=True, **options)(function)
+            return numba.njit(cache=cache, **options)(function)
         except RuntimeError:
+            # No writable directory, neither beside this file nor in a home directory.
             return numba.njit(**options)(function)
 
-    return wrap
+    return decorate
 
 
-@jit(inline="always")
-def horner(terms, y):
-    total = terms[0] * y
-    for k in range(1, len(terms)):
-        total = (total + terms[k]) * y
-    return total
+_radius64 = _compile()(stream.radius64)
+_circle64 = _compile()(stream.circle64)
+_uniforms64 = _compile()(stream.uniforms64)
+_radius32 = _compile()(stream.radius32)
+_circle32 = _compile()(stream.circle32)
+_uniforms32 = _compile()(stream.uniforms32)
 
 
-@jit()
-def transform(bits1, u2, z0, z1):
-    """Box-Muller over arrays; ``bits1`` are the bits of the float64 u1 in (0, 1]."""
-    for i in range(bits1.size):
-        bits = bits1[i]
-        exponent = np.float64(np.int64(bits >> np.uint64(52))) - 1023.0
-        z0[i] = exponent
-    mantissas = ((bits1 & MANTISSA) | ONE).view(np.float64)
-    for i in range(bits1.size):
-        mantissa = mantissas[i]
-        large = mantissa > 1.4142135623730951
-        m = 0.5 * mantissa if large else mantissa
-        e = z0[i] + 1.0 if large else z0[i]
-        s = (m - 1.0) / (m + 1.0)
-        tail = horner(LOG, s * s)
-        log = e * LOG2_HIGH + (s * (2.0 + tail) + e * LOG2_LOW)
-        radius = math.sqrt(-2.0 * log)
-        turns = 4.0 * u2[i]
-        quarter = math.floor(turns + 0.5)
-        x = (turns - quarter) * 1.5707963267948966
-        y = x * x
-        sine = x + x * horner(SIN, y)
-        cosine = 1.0 + horner(COS, y)
-        odd = quarter - 2.0 * math.floor(0.5 * quarter) > 0.5
-        a = sine if odd else cosine
-        b = cosine if odd else sine
-        ca = -a if (quarter == 1.0) or (quarter == 2.0) else a
-        sb = -b if (quarter == 2.0) or (quarter == 3.0) else b
-        z0[i] = radius * ca
-        z1[i] = radius * sb
+@_compile()
+def _counters(words: Array, blocks: int, place: Array, start: int, count: int) -> None:
+    """Counter words of the flat block numbers start, ..., start + count - 1."""
+    folds = U64((blocks + 255) // 256)
+    step, draw, first = place[1], place[2], place[3]
+    words[2, :count] = U32(step)
+    words[3, :count] = U32(step >> WORD)
+    particle = first + U64(start // blocks)
+    block = U64(start % blocks)
+    if blocks == 1:
+        for i in range(count):
+            number = particle + U64(i)
+            words[0, i] = U32(number)
+            words[1, i] = U32((number >> WORD) ^ (draw << U64(24)))
+        return
+    for i in range(count):
+        number = particle * folds + (block >> U64(8))
+        field = ((block & U64(255)) << U64(16)) ^ (draw << U64(24))
+        words[0, i] = U32(number)
+        words[1, i] = U32((number >> WORD) ^ field)
+        block += U64(1)
+        if block == U64(blocks):
+            block = U64(0)
+            particle += U64(1)
 
 
-@jit()
-def rounds(low, high, s0, s1, k0, k1, a0, a1, a2, a3):
-    """Philox4x32-10 of counters (low, high, s0, s1) over arrays."""
-    for i in range(low.size):
-        c0, c1, c2, c3 = low[i], high[i], s0, s1
-        q0, q1 = k0, k1
-        for _ in range(10):
-            p0, p1 = M0 * c0, M1 * c2
-            c0 = (p1 >> WORD) ^ c1 ^ q0
-            c1 = p1 & MASK
-            c2 = (p0 >> WORD) ^ c3 ^ q1
-            c3 = p0 & MASK
-            q0, q1 = (q0 + W0) & MASK, (q1 + W1) & MASK
-        a0[i], a1[i], a2[i], a3[i] = c0, c1, c2, c3
+@_compile()
+def _rounds(words: Array, key: int, count: int) -> None:
+    """Philox4x32-10 of the columns of ``words`` (4, BUFFER), in place."""
+    k0, k1 = U32(key), U32(key >> WORD)
+    for _ in range(10):
+        for i in range(count):
+            p0 = U64(words[0, i]) * MULTIPLIERS[0]
+            p1 = U64(words[2, i]) * MULTIPLIERS[1]
+            words[0, i] = U32(p1 >> WORD) ^ words[1, i] ^ k0
+            words[2, i] = U32(p0 >> WORD) ^ words[3, i] ^ k1
+            words[1, i] = U32(p1)
+            words[3, i] = U32(p0)
+        k0, k1 = U32(k0 + WEYL[0]), U32(k1 + WEYL[1])
 
 
-@jit(parallel=True)
-def fill(out, double, first, step, draw, k0, k1):
-    """Standard normals (particles, d), chunk by chunk of particles."""
-    particles, d = out.shape
-    width = 2 if double else 4
-    pairs = (d + width - 1) // width
-    blocks = (pairs + 255) // 256
-    s0, s1 = step & MASK, step >> WORD
-    for chunk in numba.prange((particles + CHUNK - 1) // CHUNK):
-        begin = chunk * CHUNK
-        n = min(CHUNK, particles - begin)
-        low, high = np.empty(n, np.uint64), np.empty(n, np.uint64)
-        a0, a1 = np.empty(n, np.uint64), np.empty(n, np.uint64)
-        a2, a3 = np.empty(n, np.uint64), np.empty(n, np.uint64)
-        u1, u2 = np.empty(n), np.empty(n)
-        z0, z1 = np.empty(n), np.empty(n)
-        for pair in range(pairs):
-            field = np.uint64((pair % 256) << 16) ^ draw
-            for i in range(n):
-                index = (first + np.uint64(begin + i)) * np.uint64(blocks) + np.uint64(
-                    pair // 256
-                )
-                low[i] = index & MASK
-                high[i] = (index >> WORD) ^ field
-            rounds(low, high, s0, s1, k0, k1, a0, a1, a2, a3)
-            if double:
-                for i in range(n):
-                    m1 = ((a0[i] << np.uint64(21)) ^ (a1[i] >> np.uint64(11))) & BITS53
-                    m2 = ((a2[i] << np.uint64(21)) ^ (a3[i] >> np.uint64(11))) & BITS53
-                    u1[i] = (np.float64(np.int64(m1)) + 1.0) * 2.0**-53
-                    u2[i] = np.float64(np.int64(m2)) * 2.0**-53
-                transform(u1.view(np.uint64), u2, z0, z1)
-                spread(out, begin, 2 * pair, z0, z1)
+@_compile()
+def _scatter(numbers: Array, table: Array, blocks: int, start: int, count: int) -> None:
+    """Write the columns of ``numbers`` (per, BUFFER) to their places in ``table``."""
+    per, d = numbers.shape[0], table.shape[1]
+    if blocks == 1:
+        for i in range(count):
+            for k in range(d):
+                table[start + i, k] = numbers[k, i]
+        return
+    row, column = start // blocks, per * (start % blocks)
+    for i in range(count):
+        for k in range(min(per, d - column)):
+            table[row, column + k] = numbers[k, i]
+        column += per
+        if column >= d:
+            column = 0
+            row += 1
+
+
+@_compile(cache=True)
+def _range64(table: Array, place: Array, uniform: bool, start: int, stop: int) -> None:
+    blocks = (table.shape[1] + 1) // 2
+    words = np.empty((4, BUFFER), np.uint32)
+    numbers = np.empty((2, BUFFER), np.float64)
+    while start < stop:
+        count = min(BUFFER, stop - start)
+        _counters(words, blocks, place, start, count)
+        _rounds(words, place[0], count)
+        if uniform:
+            for i in range(count):
+                a = (U64(words[1, i]) << WORD) | U64(words[0, i])
+                b = (U64(words[3, i]) << WORD) | U64(words[2, i])
+                numbers[0, i], numbers[1, i] = _uniforms64(a, b)
+        else:
+            for i in range(count):
+                a = (U64(words[1, i]) << WORD) | U64(words[0, i])
+                b = (U64(words[3, i]) << WORD) | U64(words[2, i])
+                radius = _radius64(a >> U64(11))
+                cosine, sine = _circle64(b >> U64(11))
+                numbers[0, i] = radius * cosine
+                numbers[1, i] = radius * sine
+        _scatter(numbers, table, blocks, start, count)
+        start += count
+
+
+@_compile(cache=True)
+def _range32(table: Array, place: Array, uniform: bool, start: int, stop: int) -> None:
+    blocks = (table.shape[1] + 3) // 4
+    words = np.empty((4, BUFFER), np.uint32)
+    numbers = np.empty((4, BUFFER), np.float32)
+    while start < stop:
+        count = min(BUFFER, stop - start)
+        _counters(words, blocks, place, start, count)
+        _rounds(words, place[0], count)
+        for j in range(0, 4, 2):
+            if uniform:
+                for i in range(count):
+                    pair = _uniforms32(U64(words[j, i]), U64(words[j + 1, i]))
+                    numbers[j, i], numbers[j + 1, i] = pair
             else:
-                to24(a0, a1, u1, u2)
-                transform(u1.view(np.uint64), u2, z0, z1)
-                spread(out, begin, 4 * pair, z0, z1)
-                if 4 * pair + 2 < d:
-                    to24(a2, a3, u1, u2)
-                    transform(u1.view(np.uint64), u2, z0, z1)
-                    spread(out, begin, 4 * pair + 2, z0, z1)
+                for i in range(count):
+                    radius = _radius32(np.int32(words[j, i] >> U32(8)))
+                    cosine, sine = _circle32(np.int32(words[j + 1, i] >> U32(8)))
+                    numbers[j, i] = radius * cosine
+                    numbers[j + 1, i] = radius * sine
+        _scatter(numbers, table, blocks, start, count)
+        start += count
 
 
-@jit()
-def to24(a, b, u1, u2):
-    """Uniform numbers of 24 bits from two words."""
-    for i in range(a.size):
-        u1[i] = (np.float64(np.int64(a[i] >> np.uint64(8))) + 1.0) * 2.0**-24
-        u2[i] = np.float64(np.int64(b[i] >> np.uint64(8))) * 2.0**-24
+@_compile(cache=True, parallel=True)
+def _pieces64(table: Array, place: Array, uniform: bool, total: int) -> None:
+    for piece in numba.prange((total + PIECE - 1) // PIECE):
+        stop = min(total, (piece + 1) * PIECE)
+        _range64(table, place, uniform, piece * PIECE, stop)
 
 
-@jit()
-def spread(out, begin, column, z0, z1):
-    """Write two columns of a chunk, the second only where there is one."""
-    for i in range(z0.size):
-        out[begin + i, column] = z0[i]
-    if column + 1 < out.shape[1]:
-        for i in range(z1.size):
-            out[begin + i, column + 1] = z1[i]
-
-
-def normal(
-    particles: int,
-    d: int,
-    double: bool,
-    first: int,
-    step: int,
-    draw: int,
-    key: tuple[int, int],
-) -> np.ndarray:
-    """(particles, d) standard normals; arguments as in ``flows.random.Stream``."""
-    out = np.empty((particles, d), dtype=np.float64 if double else np.float32)
-    with LOCK:
-        fill(
-            out,
-            double,
-            np.uint64(first),
-            np.uint64(step & 0xFFFFFFFFFFFFFFFF),
-            np.uint64(draw << 24),
-            np.uint64(key[0]),
-            np.uint64(key[1]),
-        )
-    return out
+@_compile(cache=True, parallel=True)
+def _pieces32(table: Array, place: Array, uniform: bool, total: int) -> None:
+    for piece in numba.prange((total + PIECE - 1) // PIECE):
+        stop = min(total, (piece + 1) * PIECE)
+        _range32(table, place, uniform, piece * PIECE, stop)

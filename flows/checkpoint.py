@@ -23,7 +23,7 @@ import numpy as np
 
 from flows.arrays import create, device_of, dtype_name, is_array, is_torch, to_numpy
 from flows.control import PI, Adaptive
-from flows.loop import Runner, State
+from flows.loop import Runner, State, StepFailure
 from flows.random import Stream
 from flows.solution import SCHEMA, Solution, read_meta, read_npz
 from flows.solve import Run, execute, first_call
@@ -88,11 +88,17 @@ class Checkpoint:
         else:
             due = time.monotonic() - self._last >= self.seconds
         if due:
-            self._last = time.monotonic()
-            write(self.path, run)
+            self.finish(run)
 
     def finish(self, run: Run) -> None:
-        write(self.path, run)
+        self._last = time.monotonic()
+        try:
+            write(self.path, run)
+        except OSError as error:
+            raise StepFailure(
+                f"the checkpoint {self.path} could not be written ({error}); the one "
+                "before is kept. Free the disk and resume"
+            ) from error
 
 
 def fingerprint(flow: Any, t: float, z: Array) -> str:
@@ -259,7 +265,7 @@ def resume(
     dt = meta["dt"]
     if isinstance(dt, dict):
         dt = Adaptive(**{**dt, "controller": PI(**dt["controller"])})
-    random = scheme.random or hasattr(flow, "draw")
+    random = scheme.draws_noise(flow) or hasattr(flow, "draw")
     stream = Stream(meta["seed"], "noise") if random else None
     runner = Runner(flow, scheme, dt, stream, dict(meta["counters"]))
     runner.mass, runner.scale = meta["mass"], meta["scale"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -264,7 +265,7 @@ def prepare(
         if not callable(hook) and not hasattr(hook, "start"):
             raise TypeError(f"`on_step` takes callables (t, u) or hooks, got {hook!r}.")
     stream = None if seed is None else Stream(seed, "noise")
-    random = scheme.random or hasattr(flow, "draw")
+    random = scheme.draws_noise(flow) or hasattr(flow, "draw")
     runner = Runner(flow, scheme, dt, stream if random else None)
     runner.watch(u)
     run = Run(
@@ -276,29 +277,34 @@ def prepare(
 
 def execute(run: Run) -> Solution:
     """Run to the end, or to the SolveError that carries what there is."""
-    begun = False
     try:
-        if run.every_step or run.stops[0] == run.t0:
+        if run.every_step or run.stops[0] == run.t:
             run.save()
         notify(run.hooks, "start", run)
-        begun = True
         advance(run)
+        notify(run.hooks, "finish", run)
     except StepFailure as failure:
+        close(run)
         message = stopped(run, failure)
         raise SolveError(message, run.solution(False, message)) from failure
     except KeyboardInterrupt as interrupt:
+        close(run)
         message = f"Interrupted at t = {run.t:.6g} after {run.steps} steps."
         raise Interrupted(message, run.solution(False, message)) from interrupt
     except MemoryError as error:
         message = f"Out of memory at t = {run.t:.6g}: {error}. Save fewer states."
         raise SolveError(message, run.solution(False, message)) from error
     except Exception as error:
+        close(run)
         error.add_note(f"(in the step after t = {run.t:.6g}, step {run.steps})")
         raise
-    finally:
-        if begun:
-            notify(run.hooks, "finish", run)
     return run.solution(True, run.message)
+
+
+def close(run: Run) -> None:
+    """Let the hooks finish after a failure, whose own error goes first."""
+    with contextlib.suppress(Exception):
+        notify(run.hooks, "finish", run)
 
 
 def stopped(run: Run, failure: StepFailure) -> str:
@@ -471,14 +477,14 @@ def choose(flow: Any, scheme: Any, dt: Any) -> tuple[Any, float | Adaptive, str]
         raise TypeError(f"`scheme` must be a scheme such as fl.RK4(), got {scheme!r}.")
     require(scheme, flow)
     if dt is None:
-        estimate = scheme.error_order is not None and not scheme.random
+        estimate = scheme.error_order is not None and not scheme.draws_noise(flow)
         default = chosen[1] if chosen is not None else None
         if default is None and not estimate:
             raise ValueError(f"`dt` is needed with {scheme!r}: a positive number.")
         dt = Adaptive() if estimate and (default is None or not note) else default
         note.append(f"dt {dt!r}")
     if isinstance(dt, Adaptive):
-        if scheme.random or hasattr(flow, "draw"):
+        if scheme.draws_noise(flow) or hasattr(flow, "draw"):
             raise ValueError(
                 "`dt` must be a number for a flow with noise; Adaptive would bias it."
             )
@@ -499,7 +505,7 @@ def check_seed(
         rng = previous.counters.get("seed")
     if rng is not None:
         return int(as_seed(rng))
-    if scheme.random or hasattr(flow, "draw"):
+    if scheme.draws_noise(flow) or hasattr(flow, "draw"):
         raise ValueError(
             f"{scheme!r} draws random numbers: give `rng`, an integer seed or a NumPy "
             "Generator, so that the run can be repeated."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from flows.measures.barenblatt import Barenblatt
 from flows.measures.base import Measure, Pieces
 from flows.measures.cells import cell_masses
+from flows.measures.density import Density
 from flows.measures.discrete import Dirac, Empirical
 from flows.measures.divergence import kl_divergence
 from flows.measures.gaussian import Gaussian
@@ -18,6 +19,7 @@ from flows.measures.uniform import Uniform
 
 __all__ = [
     "Barenblatt",
+    "Density",
     "Dirac",
     "Empirical",
     "Gaussian",

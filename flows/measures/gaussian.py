@@ -202,15 +202,16 @@ class Gaussian(Measure):
 
     def potential(self) -> Any:
         """Quadratic -log pdf with its constant, a field of ``flows.symbolic``."""
-        from flows.measures.potentials import MixturePotential
+        from flows.measures.potentials import gaussian_potential
 
-        return MixturePotential((self,), np.ones(1))
+        return gaussian_potential(self)
 
     def expect(self, f: Callable[[Array], Array]) -> float:
         """Expectation of f(X); see ``Measure.expect``.
 
         Adaptive for d = 1; tensor Gauss-Hermite rules for d = 2 (cells refined at
-        kinks) and d = 3; for d >= 4 a rule that is exact for polynomials of degree 5 and refuses other functions.
+        kinks) and d = 3; for d >= 4 a rule that is exact for polynomials of degree 5
+        and refuses other functions.
         """
         if self.d == 1:
             return super().expect(f)

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flows.measures.base import Measure
+from flows.measures.checks import as_points, as_probabilities, generator, sample_size
 from flows.measures.inversion import invert
-from flows.measures.quadrature import gauss_legendre, kronrod_panels, panel_nodes
+from flows.measures.quadrature import (
+    adaptive,
+    evaluate,
+    gauss_legendre,
+    kronrod_panels,
+    pairs,
+    panel_nodes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,15 +56,17 @@ def _place(x: Array, i: int) -> str:
     return ", ".join(f"{c:g}" for c in point)
 
 
-class LineDensity:
+class LineDensity(Measure):
     """Panels on which a density is resolved, with the mass on either side of each end.
 
     Parameters
     ----------
     f : callable
         Unnormalized density of points (.., 1), returns (..).
-    lo, hi : float
+    bounds : (1, 2) array
         Ends of the support, possibly infinite.
+    label : str
+        Text for messages.
 
     Raises
     ------
@@ -64,9 +75,11 @@ class LineDensity:
         fast enough to be integrated.
     """
 
-    def __init__(self, f: Callable[[Array], Array], lo: float, hi: float) -> None:
+    def __init__(self, f: Callable[[Array], Array], bounds: Array, label: str) -> None:
         self.f = f
-        self.lo, self.hi = lo, hi
+        self.bounds = bounds
+        self.label = label
+        self.lo, self.hi = (float(end) for end in bounds[0])
         self.largest = 0.0
         edges = self._first_panels()
         edges, masses = self._resolve(edges)
@@ -190,7 +203,7 @@ class LineDensity:
         y = self.values(start[:, None] + h[:, None] * u)
         return np.abs(h) * (y @ w) / self.total
 
-    def tail(self, x: Array, upper: bool) -> Array:
+    def _tail(self, x: Array, upper: bool) -> Array:
         """P(X <= x), or P(X > x) if ``upper``, for numbers x of any shape."""
         flat = np.clip(x.ravel(), self.edges[0], self.edges[-1])
         k = np.clip(
@@ -205,7 +218,7 @@ class LineDensity:
                 out[rows] = self.below[i] + self._partial(z, self.edges[i])
         return np.minimum(out, 1.0).reshape(x.shape)
 
-    def inverse(self, levels: Array, upper: bool) -> Array:
+    def _inverse(self, levels: Array, upper: bool) -> Array:
         """Point with the mass ``levels`` below it, or above it if ``upper``."""
         flat = levels.ravel()
         out = np.empty(flat.size)
@@ -236,10 +249,75 @@ class LineDensity:
         out = np.where(flat <= 0.0, marks[0], np.where(flat >= 1.0, marks[-1], out))
         return (sign * out).reshape(levels.shape)
 
-    def expect_nodes(self) -> tuple[Array, Array]:
-        """Gauss nodes of all panels and the mass that each stands for."""
+    @property
+    def d(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return self.label
+
+    def support_box(self) -> Array:
+        return self.bounds
+
+    def moments(self) -> tuple[Array, Array]:
         x, w = panel_nodes(self.edges, PARTIAL)
-        return x, w * self.values(x) / self.total
+        w = w * self.values(x) / self.total
+        mean = float(w @ x)
+        return np.array([mean]), np.array([[w @ (x - mean) ** 2]])
+
+    def pdf(self, x: Array) -> Array:
+        points = as_points(x, 1)
+        inside = (points >= self.lo) & (points <= self.hi)
+        middle = self.edges[self.masses.size // 2]
+        y = self.values(np.where(inside, points, middle).ravel()) / self.total
+        return np.where(inside, y.reshape(points.shape), 0.0)
+
+    def log_pdf(self, x: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(self.pdf(x))
+
+    def cdf(self, x: Array) -> Array:
+        return self._tail(as_points(x, 1), upper=False)
+
+    def survival(self, x: Array) -> Array:
+        return self._tail(as_points(x, 1), upper=True)
+
+    def quantile(self, s: Array) -> Array:
+        levels = as_probabilities(s)
+        return self._levels(levels, 1.0 - levels)
+
+    def upper_quantile(self, q: Array) -> Array:
+        levels = as_probabilities(q, "q")
+        return self._levels(1.0 - levels, levels)
+
+    def _levels(self, s: Array, q: Array) -> Array:
+        """Quantile at level s = 1 - q, solved from the nearer end."""
+        out = np.empty_like(s)
+        low = s <= 0.5
+        out[low] = self._inverse(s[low], upper=False)
+        out[~low] = self._inverse(q[~low], upper=True)
+        return out
+
+    def sample(self, n: int, rng: Any) -> Array:
+        return self.quantile(generator(rng).random(sample_size(n)))[:, None]
+
+    def expect(self, f: Callable[[Array], Array]) -> float:
+        return adaptive(
+            lambda x, i: (
+                self.values(x.ravel()).reshape(x.shape)
+                / self.total
+                * evaluate(f, x[..., None])
+            ),
+            self.edges,
+        )
+
+    def expect_difference(self, g: Callable[[Array], Array]) -> float:
+        if self.edges.size > 400:
+            return super().expect_difference(g)
+        return pairs(lambda x: x, self.pdf, self.edges, g)
+
+    def integrate(self, g: Callable[[Array], Array]) -> float:
+        return adaptive(lambda x, i: np.asarray(g(self.pdf(x))), self.edges)
 
 
 def _chunks(n: int) -> list[slice]:

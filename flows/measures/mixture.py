@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Mixture"]
 
 Array = Any
+TABLE = 8192
+"""Levels from which on a table of the cdf pays for itself as a first guess."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -177,25 +179,31 @@ class Mixture(Measure):
             a, b = (-hi, -lo) if upper else (lo, hi)
             tail = self.survival if upper else self.cdf
             slope = self.pdf if self.has_density else np.zeros_like
+            a, b, s = a[search], b[search], levels[search]
+            guess = None
+            if s.size > TABLE:
+                grid = np.linspace(a.min(), b.max(), TABLE)
+                guess = np.interp(s, tail(sign * grid), grid)
             out[search] = sign * invert(
                 lambda x, i: tail(sign * x),
                 lambda x, i: slope(sign * x),
-                levels[search],
-                a[search],
-                b[search],
+                s,
+                a,
+                b,
+                guess,
             )
         return out
 
     def potential(self) -> Any:
         """-log pdf with exact derivatives, for mixtures of Gaussian measures."""
-        from flows.measures.potentials import MixturePotential
+        from flows.measures.potentials import mixture_potential
 
         parts = [c for _, c in self._charged()]
         weights = np.array([w for w, _ in self._charged()])
         gaussian = [c for c in parts if isinstance(c, Gaussian)]
         if len(gaussian) < len(parts):
             return super().potential()
-        return MixturePotential(tuple(gaussian), weights)
+        return mixture_potential(gaussian, weights)
 
     def expect(self, f: Callable[[Array], Array]) -> float:
         """Expectation of f(X), component by component."""

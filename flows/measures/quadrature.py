@@ -126,14 +126,14 @@ def adaptive(
     order = 15 if index.size <= 4096 else 7
     share = min(1.0, 100.0 / max(index.size, 1))
     total = size = 0.0
-    spent = 0
+    spent, most = 0, budget + 20 * index.size
     for level in range(DEPTH):
         value, absolute, error = kronrod_panels(f, a, b, index, order)
         spent += order * a.size
         finite = np.isfinite(absolute)
         scale = size + float(np.sum(absolute[finite]))
         allowed = rtol * share * scale + (share * floor(scale) if floor else 0.0)
-        last = level == DEPTH - 1 or spent >= budget + 20 * index.size
+        last = level == DEPTH - 1 or spent >= most
         # A singular point ceases to be a node after one halving; a region does not.
         keep = np.where(finite, error <= allowed, level >= SINGULAR)
         if last and not keep.all():

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.measures import cubature
+from flows.measures.base import Measure
+from flows.measures.checks import as_points, generator, sample_size
 from flows.measures.line import checked_values
-from flows.measures.quadrature import panel_nodes
+from flows.measures.quadrature import evaluate, panel_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ CELLS = {2: 128, 3: 32}
 DOUBLINGS = 40
 
 
-class RegionDensity:
+class RegionDensity(Measure):
     """Gauss nodes on a box that resolve a density on R^2 or R^3.
 
     Parameters
@@ -30,6 +32,8 @@ class RegionDensity:
         Unnormalized density of points (.., d), returns (..).
     bounds : (d, 2) array
         Box of the support, possibly infinite.
+    label : str
+        Text for messages.
 
     Raises
     ------
@@ -38,9 +42,10 @@ class RegionDensity:
         or is too rough for Gauss rules.
     """
 
-    def __init__(self, f: Callable[[Array], Array], bounds: Array) -> None:
+    def __init__(self, f: Callable[[Array], Array], bounds: Array, label: str) -> None:
         self.f = f
-        self.d = bounds.shape[0]
+        self.support_bounds = bounds
+        self.label = label
         self.largest = 0.0
         self.bounds = self._find_box(bounds)
         previous = np.inf
@@ -125,8 +130,52 @@ class RegionDensity:
                 matter[k, side] = level > 1e-17 * self.largest
         return matter
 
-    def sample(self, n: int, random: np.random.Generator) -> Array:
+    @property
+    def d(self) -> int:
+        return int(self.support_bounds.shape[0])
+
+    def __repr__(self) -> str:
+        return self.label
+
+    def support_box(self) -> Array:
+        return self.support_bounds
+
+    def box(self, mass: float) -> Array:
+        """The box outside which the density is negligible, whatever ``mass`` is."""
+        return self.bounds
+
+    def moments(self) -> tuple[Array, Array]:
+        w = self.volumes * self.density
+        mean = w @ self.points
+        z = self.points - mean
+        return mean, (w[:, None] * z).T @ z
+
+    def pdf(self, x: Array) -> Array:
+        points = as_points(x, self.d)
+        lo, hi = self.support_bounds.T
+        inside = ((points >= lo) & (points <= hi)).all(axis=-1)
+        safe = np.where(inside[..., None], points, self.points[0])
+        return np.where(inside, self.values(safe) / self.total, 0.0)
+
+    def log_pdf(self, x: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(self.pdf(x))
+
+    def expect(self, f: Callable[[Array], Array]) -> float:
+        y = evaluate(f, self.points)
+        if np.isnan(y).any():
+            raise ValueError(
+                "The function is NaN somewhere on the support of the measure; check "
+                "its domain."
+            )
+        return float((self.volumes * self.density) @ y)
+
+    def integrate(self, g: Callable[[Array], Array]) -> float:
+        return float(self.volumes @ np.asarray(g(self.density), dtype=float))
+
+    def sample(self, n: int, rng: Any) -> Array:
         """Independent points: a cell by its mass, then rejection inside the cell."""
+        n, random = sample_size(n), generator(rng)
         count = CELLS[self.d]
         axes = [np.linspace(lo, hi, count + 1) for lo, hi in self.bounds]
         masses, bound = self._cell_table(axes)

@@ -71,7 +71,9 @@ class TRBDF2(Scheme):
 
     Order 2, L-stable, stiffly accurate, not positive; needs ``velocity`` (once, at the
     start) and ``resolvent`` (twice a step with one coefficient). The error estimate is
-    the difference to the embedded method of order 3, O(h^3).
+    the difference to the embedded method of order 3, O(h^3). It is not smoothed: the
+    slope at t is that of the last solved stage, which keeps it bounded in stiff
+    components after the first step.
 
     References
     ----------

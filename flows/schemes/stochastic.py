@@ -47,9 +47,10 @@ class EulerMaruyama(Scheme):
 class LeimkuhlerMatthews(Scheme):
     """u' = u + h velocity(t, u) + sqrt(h) sigma (R + R')/2 with standard normals R, R'.
 
-    R' is drawn in this step, R was drawn in the step before. Needs
-    ``velocity`` and ``noise``; sigma must not depend on the state. Weak order 1 over a finite time, but 2 for stationary averages: for a quadratic energy the
-    stationary variance is exact. ``memory`` holds R.
+    R' is drawn in this step, R was drawn in the step before and is kept in ``memory``.
+    Needs ``velocity`` and ``noise``; sigma must not depend on the state. Weak order 1
+    over a finite time, but 2 for stationary averages: the stationary variance of a
+    quadratic energy is exact.
 
     References
     ----------

@@ -124,7 +124,8 @@ def total(functional: Energy, name: str, t: float, x: Array) -> Array:
 class EuclideanFlow(Flow):
     """dx/dt = -grad V(x), V a sum of potentials."""
 
-    space: Euclidean
+    # Without `field()` the class attribute of Flow would be a default.
+    space: Euclidean = field()
     functional: Energy
 
     def velocity(self, t: float, u: Array) -> Array:
@@ -155,7 +156,7 @@ class EuclideanFlow(Flow):
             t for t in self.functional.terms if t.prox is not None or not t.function.smooth
         ]
         if kinked:
-            return kink_prox(self.functional, self.space)
+            return kink_prox(self.functional)
         return self._smooth_prox
 
     def _smooth_prox(
@@ -246,9 +247,10 @@ class QuadraticFlow(EuclideanFlow):
 class DriftFlow(Flow):
     """dx/dt = -grad V(x) + drift(x): no gradient flow unless the drift is one."""
 
-    space: Euclidean
+    # Without `field()` the class attribute of Flow would be a default.
+    space: Euclidean = field()
     functional: Energy
-    drift: Callable[[Array], Array]
+    drift: Callable[[Array], Array] = field(repr=False)
     is_gradient = False
 
     def velocity(self, t: float, u: Array) -> Array:

@@ -22,7 +22,7 @@ from flows.spaces.formulas import even_parts
 if TYPE_CHECKING:
     from flows.energies import Interaction
 
-__all__ = ["Pairs", "recognize"]
+__all__ = ["PairSum", "Pairs", "ranks", "recognize"]
 
 Array = Any
 
@@ -43,30 +43,31 @@ class Pairs:
         c of the part c |z|, nonzero for d = 1 only; attracting when positive.
     constant : float
         Value at 0 of the recognized parts.
-    rest : tuple of Interaction
+    rest : tuple of PairSum
         What is left, summed over all pairs.
     """
 
     matrix: np.ndarray | None = None
     kink: float = 0.0
     constant: float = 0.0
-    rest: tuple[Interaction, ...] = ()
+    rest: tuple[PairSum, ...] = ()
 
-    @property
-    def empty(self) -> bool:
-        """Whether the interactions exert no force."""
-        return self.matrix is None and self.kink == 0.0 and not self.rest
+    def force(self, t: float, x: Array, ordered: bool = False) -> Array | None:
+        """-(1/n) sum_j grad W(x_i - x_j) at points (n, d); None when it is zero.
 
-    def force(self, t: float, x: Array) -> Array | None:
-        """-(1/n) sum_j grad W(x_i - x_j) at points (n, d); None when it is zero."""
+        A repelling kink separates coincident points by their index if ``ordered``;
+        otherwise they exert no force on each other.
+        """
         xp = namespace(x)
         total = None
         if self.matrix is not None:
             total = -xp.matmul(x - xp.mean(x, axis=0), array_like(self.matrix, x))
         if self.kink != 0.0:
-            total = _add(total, -self.kink * mean_sign(x[:, 0])[:, None])
-        for term in self.rest:
-            total = _add(total, pair_force(term, t, x))
+            split = ordered and self.kink < 0.0
+            sign = ranks(x[:, 0]) if split else mean_sign(x[:, 0])
+            total = _add(total, -self.kink * sign[:, None])
+        for part in self.rest:
+            total = _add(total, part.force(t, x))
         return total
 
     def energy(self, t: float, x: Array) -> float:
@@ -79,9 +80,99 @@ class Pairs:
             total += 0.5 * float(xp.sum(product)) / x.shape[0]
         if self.kink != 0.0:
             total += 0.5 * self.kink * mean_distance(x[:, 0])
-        for term in self.rest:
-            total += pair_energy(term, t, x)
-        return total
+        return total + sum(part.energy(t, x) for part in self.rest)
+
+
+@dataclass(frozen=True, eq=False)
+class PairSum:
+    """Sums of one interaction over all pairs.
+
+    ``masked`` says that W or its derivatives may not be finite at 0; pairs in one place
+    are then left out.
+    """
+
+    term: Interaction
+    masked: bool
+
+    @classmethod
+    def of(cls, term: Interaction, d: int) -> PairSum:
+        """Nothing is known about W at 0 unless it is a smooth formula."""
+        formula = term.function.expr(d) is not None
+        return cls(term, not (formula and term.function.smooth))
+
+    @property
+    def smooth(self) -> bool:
+        """Whether W is taken to be smooth everywhere."""
+        return bool(self.term.function.smooth)
+
+    def force(self, t: float, x: Array) -> Array:
+        """-(1/n) sum_j grad W(x_i - x_j)."""
+
+        def rows(z: Array) -> Array:
+            xp = namespace(z)
+            g = self._at(self.term.gradient_at, z, t)
+            # One axis after the other: a sum of rows of one length has one order.
+            parts = [xp.sum(g[..., k], axis=-1) for k in range(g.shape[-1])]
+            return xp.stack(parts, axis=-1)
+
+        return pair_rows(rows, x) * (-1.0 / x.shape[0])
+
+    def energy(self, t: float, x: Array) -> float:
+        """(1/2n^2) sum_ij W(x_i - x_j); without self pairs where W(0) is infinite."""
+        xp = namespace(x)
+        n = x.shape[0]
+        at_zero = 0.0
+        if self.masked:
+            with np.errstate(all="ignore"):
+                at_zero = float(self.term.value_at(xp.zeros_like(x[:1]), t)[0])
+
+        def rows(z: Array) -> Array:
+            values = xp.sum(self._at(self.term.value_at, z, t), axis=-1)
+            if not self.masked:
+                return values
+            equal = xp.astype(xp.sum(xp.all(z == 0, axis=-1), axis=-1), x.dtype)
+            if np.isfinite(at_zero):
+                return values + at_zero * equal
+            # Two points in one place have the infinite energy, a point alone none.
+            alone = equal <= 1
+            return values + xp.where(alone, xp.zeros_like(values), at_zero)
+
+        return 0.5 * float(xp.sum(pair_rows(rows, x)[:, 0])) / n**2
+
+    def hessian(self, t: float, x: Array) -> Array:
+        """Second derivatives at all differences, (n, n, d, d), 0 for equal points.
+
+        The self pairs cancel in every sum that uses them.
+        """
+        z = x[:, None, :] - x[None, :, :]
+        return self._at(self.term.hessian_at, z, t, hide=True)
+
+    def curvature(self, t: float, x: Array) -> float:
+        """max_i (1/n) sum_j |W''(x_i - x_j)| for points of the line (n, 1)."""
+
+        def rows(z: Array) -> Array:
+            xp = namespace(z)
+            second = self._at(self.term.hessian_at, z, t, hide=True)
+            return xp.sum(xp.abs(second[..., 0, 0]), axis=-1)
+
+        return float(namespace(x).max(pair_rows(rows, x))) / x.shape[0]
+
+    def _at(
+        self,
+        function: Callable[[Array, float], Array],
+        z: Array,
+        t: float,
+        hide: bool = False,
+    ) -> Array:
+        """``function`` at differences (rows, n, d), 0 at zero where it must be hidden."""
+        if not (self.masked or hide):
+            return function(z, t)
+        xp = namespace(z)
+        zero = xp.all(z == 0, axis=-1)
+        values = function(xp.where(zero[..., None], xp.ones_like(z), z), t)
+        while zero.ndim < values.ndim:
+            zero = zero[..., None]
+        return xp.where(zero, xp.zeros_like(values), values)
 
 
 def _add(total: Array | None, term: Array) -> Array:
@@ -92,17 +183,17 @@ def recognize(interactions: tuple[Interaction, ...], d: int) -> Pairs:
     """Split interactions into the parts that have fast sums in dimension ``d``."""
     matrix = np.zeros((d, d))
     kink = constant = 0.0
-    rest: list[Interaction] = []
+    rest: list[PairSum] = []
     for term in interactions:
         parts = even_parts(term, d)
         if parts is None:
-            rest.append(term)
+            rest.append(PairSum.of(term, d))
             continue
         matrix += term.scale * parts.matrix
         kink += term.scale * parts.kink
         constant += term.scale * parts.constant
         if parts.rest is not None:
-            rest.append(parts.rest)
+            rest.append(PairSum.of(parts.rest, d))
     return Pairs(matrix if matrix.any() else None, kink, constant, tuple(rest))
 
 
@@ -135,76 +226,8 @@ def mean_distance(x: Array) -> float:
     return 2.0 * float(xp.sum(ordered * ranks(ordered))) / x.shape[0]
 
 
-def pair_force(term: Interaction, t: float, x: Array) -> Array:
-    """-(1/n) sum_j grad W(x_i - x_j); coincident points exert no force."""
-
-    def rows(z: Array, zero: Array | None) -> Array:
-        xp = namespace(z)
-        g = _masked(term.gradient_at, z, zero, t)
-        parts = [xp.sum(g[..., k], axis=-1) for k in range(g.shape[-1])]
-        return xp.stack(parts, axis=-1)
-
-    return pair_rows(rows, x, term) * (-1.0 / x.shape[0])
-
-
-def pair_energy(term: Interaction, t: float, x: Array) -> float:
-    """(1/2n^2) sum_ij W(x_i - x_j), without the self pairs where W(0) is not finite."""
-    xp = namespace(x)
-    n = x.shape[0]
-    with np.errstate(all="ignore"):
-        at_zero = float(term.value_at(xp.zeros_like(x[:1]), t)[0])
-    finite = np.isfinite(at_zero)
-
-    def rows(z: Array, zero: Array | None) -> Array:
-        if finite or zero is None:
-            return xp.sum(term.value_at(z, t), axis=-1)
-        # Two points in one place have the infinite energy, a point with itself none.
-        values = _masked(term.value_at, z, zero, t)
-        extra = xp.astype(xp.sum(zero, axis=-1) - 1, x.dtype)
-        jump = xp.where(extra > 0, xp.full_like(extra, at_zero), xp.zeros_like(extra))
-        return xp.sum(values, axis=-1) + jump
-
-    total = float(xp.sum(pair_rows(rows, x, term)[:, 0]))
-    return 0.5 * total / n**2
-
-
-def pair_hessian(term: Interaction, t: float, x: Array) -> Array:
-    """Second derivatives of W at all differences, (n, n, d, d); 0 for equal points."""
-    z = x[:, None, :] - x[None, :, :]
-    xp = namespace(x)
-    zero = xp.all(z == 0, axis=-1)
-    return _masked(term.hessian_at, z, zero, t)
-
-
-def pair_curvature(term: Interaction, t: float, x: Array) -> float:
-    """max_i (1/n) sum_j |W''(x_i - x_j)| on the line, for points (n, 1)."""
-
-    def rows(z: Array, zero: Array | None) -> Array:
-        xp = namespace(z)
-        return xp.sum(xp.abs(_masked(term.hessian_at, z, zero, t)[..., 0, 0]), axis=-1)
-
-    return float(namespace(x).max(pair_rows(rows, x, term))) / x.shape[0]
-
-
-def _masked(
-    function: Callable[[Array, float], Array], z: Array, zero: Array | None, t: float
-) -> Array:
-    """``function`` at differences, with 0 instead of its value where they vanish."""
-    if zero is None:
-        return function(z, t)
-    xp = namespace(z)
-    safe = xp.where(zero[..., None], xp.ones_like(z), z)
-    values = function(safe, t)
-    hidden = zero
-    while hidden.ndim < values.ndim:
-        hidden = hidden[..., None]
-    return xp.where(hidden, xp.zeros_like(values), values)
-
-
-def pair_rows(
-    rows: Callable[[Array, Array | None], Array], x: Array, term: Interaction
-) -> Array:
-    """Stack ``rows(z, zero)`` over chunks of targets, z (rows, n, d), as (n, k).
+def pair_rows(rows: Callable[[Array], Array], x: Array) -> Array:
+    """Stack ``rows(z)`` over chunks of targets, z (rows, n, d), as (n, k).
 
     Every row is reduced in one order whatever the chunk, so the result does not depend
     on it, to the last bit. When the memory does not suffice the chunk is halved.
@@ -216,17 +239,13 @@ def pair_rows(
     """
     xp = namespace(x)
     n, d = x.shape
-    smooth = getattr(term.function, "smooth", False) is True
     gpu = is_torch(x) and x.device.type != "cpu"
-    numbers = GPU_NUMBERS if gpu else CPU_NUMBERS
-    count = max(1, min(n, numbers // (n * d)))
+    count = max(1, min(n, (GPU_NUMBERS if gpu else CPU_NUMBERS) // (n * d)))
     while True:
         try:
             parts = []
             for start, stop, skip in _chunks(n, count):
-                z = x[start:stop, None, :] - x[None, :, :]
-                zero = None if smooth else xp.all(z == 0, axis=-1)
-                part = rows(z, zero)
+                part = rows(x[start:stop, None, :] - x[None, :, :])
                 part = part[:, None] if part.ndim == 1 else part
                 parts.append(part[skip:])
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)

@@ -2,13 +2,14 @@
 
 With r = abs(x) kept as one symbol,
 
-    grad V = A + q x,                                A_i = d_i V, q = V_r / r,
-    Hess V = A' + B n^T + n B^T + C n n^T + q I,     B_i = d_i V_r, C = V_rr - q, n = x/r,
+    grad V = A + q x,      A_i = d_i V,   q = V_r / r,
+    Hess V = A' + B n^T + n B^T + C n n^T + q I,
+                           B_i = d_i V_r,   C = V_rr - q,   n = x / r,
 
 so a radial formula costs the same in every dimension. Where r enters only as a smooth
 function of s = r^2, the derivatives in s are used, with n = x, B_i = 2 d_i V_s,
-C = 4 V_ss and q = 2 V_s, and nothing is ever divided by r. Elsewhere the quotients are 0
-at the origin, except that q there is V_rr(0) in the Hessian when V_r(0) = 0.
+C = 4 V_ss and q = 2 V_s, and nothing is ever divided by r. Elsewhere the quotients are
+0 at the origin, except that q there is V_rr(0) in the Hessian when V_r(0) = 0.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from sympy.logic.boolalg import BooleanFalse, BooleanTrue
 
-from flows.symbolic.derivatives import SAFE, SQUARE, at_origin, curvature
+from flows.symbolic.derivatives import SAFE, SQUARE, at_origin
 from flows.symbolic.vocabulary import CALLS, RADIUS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Writer:
         return f"where({condition}, {there}, {elsewhere})"
 
     def _sum(self, expr: Expr) -> str:
-        terms = []
+        terms: list[str] = []
         for term in expr.as_ordered_terms():
             minus = bool(terms) and term.could_extract_minus_sign()
             sign = " - " if minus else " + " if terms else ""

@@ -17,7 +17,14 @@ from flows.symbolic import engines
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["elementwise", "gradient", "hessian", "scalar_gradient", "value"]
+__all__ = [
+    "elementwise",
+    "gradient",
+    "hessian",
+    "numba_gradient",
+    "scalar_source",
+    "value",
+]
 
 Array = Any
 Expr = Any
@@ -280,27 +287,47 @@ def _shaped(part: Any, x: Array, shape: tuple[int, ...]) -> Array:
     return part if part.dtype == x.dtype else part.astype(x.dtype)
 
 
-@lru_cache(maxsize=128)
-def scalar_gradient(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
-    """Compiled (x1, .., xd, t, p1, ..) -> tuple of gradient components, for numba.
+def numba_gradient(field: Any, d: int) -> tuple[Any, tuple[float, ...]] | None:
+    """Gradient of a formula at one point as a compiled function of numbers.
+
+    Parameters
+    ----------
+    field : Field
+    d : int
+        Dimension of the points.
 
     Returns
     -------
     function : numba dispatcher
-        Takes d + 1 + k numbers and returns a tuple of d numbers.
-    names : tuple of str
-        The k parameters, in the order of the arguments.
+        (x1, ..., xd, t, p1, ..., pk) -> tuple of d floats, to be called from other
+        compiled code. The values of parameters are arguments, so a sweep compiles once.
+    parameters : tuple of float
+        p1, ..., pk.
+
+    None instead of the pair when there is no formula, or a parameter is no number.
 
     Raises
     ------
     ImportError
         When numba is not installed.
     """
+    expr = field.inner_expr(d)
+    if expr is None:
+        return None
+    function, names = _compiled_gradient(expr, d)
+    values = tuple((field.parameters or {})[name] for name in names)
+    if not all(isinstance(v, float) for v in values):
+        return None
+    return function, values
+
+
+@lru_cache(maxsize=128)
+def _compiled_gradient(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
     from numba import njit
 
-    text, names = scalar_source(expr, d, "gradient")
     from flows.symbolic.printers import define
 
+    text, names = scalar_source(expr, d, "gradient")
     function = define(text, "gradient", engines.numba_functions())
     return njit(error_model="numpy")(function), names
 

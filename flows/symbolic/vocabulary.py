@@ -23,6 +23,7 @@ __all__ = [
     "absolute",
     "axis",
     "coordinates",
+    "exact",
     "expm1",
     "from_sympy",
     "heaviside",
@@ -33,6 +34,7 @@ __all__ = [
     "minimum",
     "parameter",
     "power",
+    "rename",
     "sigmoid",
     "signum",
     "softplus",
@@ -64,6 +66,18 @@ def coordinates(d: int) -> tuple[Symbol, ...]:
     if d > 3:
         return inner_axes(d)
     return tuple(Symbol(name, real=True) for name in "xyz"[:d])
+
+
+def rename(expr: Expr, d: int) -> Expr:
+    """Formula in the symbols ``coordinates(d)`` instead of x1..xd."""
+    return expr.xreplace(dict(zip(inner_axes(d), coordinates(d), strict=True)))
+
+
+def exact(value: float) -> Expr:
+    """Sympy number: an integer, a fraction with a small power of two below, a float."""
+    if float(value * 64).is_integer():
+        return Rational(value)
+    return sympy.Float(value)
 
 
 def parameter(name: str) -> Symbol:

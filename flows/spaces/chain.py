@@ -1,0 +1,267 @@
+"""Implicit steps of quantiles that a density term keeps in strict order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.linear import NewtonFailure, minimize_newton
+from flows.spaces.implicit import (
+    decrement_tolerance,
+    solve_positive,
+    total_potential,
+)
+from flows.spaces.pairs import Pairs
+
+if TYPE_CHECKING:
+    from flows.energies import Potential, Term
+    from flows.spaces.formulas import Kinked
+
+__all__ = ["Chain", "curvatures", "densities", "minimize", "minimize_with_kink"]
+
+Array = Any
+
+# The part of the way to the first collision that a Newton step may go.
+NEAREST = 0.95
+MOST_ITERATIONS = 300
+
+
+def densities(x: Array) -> Array:
+    """Density 1/(n gap) between neighbours, (n - 1,)."""
+    return 1.0 / (x.shape[0] * (x[1:] - x[:-1]))
+
+
+def curvatures(terms: tuple[Term, ...], rho: Array, n: int) -> Array:
+    """Second derivatives of n sum gap U(1/(n gap)) by the gaps: n^2 rho^3 U''(rho)."""
+    total = 0.0 * rho
+    for term in terms:
+        # The product rho U'' first: rho^3 alone overflows float32 early.
+        total = total + (n * rho) * ((n * rho) * (rho * term.second_at(rho)))
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The function of an implicit step, h n E(v) + |v - w|^2 / 2 + tilt.v.
+
+    Everything is NumPy. The kinks of V and W are linear in ``tilt`` once the signs and
+    the order of v are given; ``pinned`` is the index of a quantile that stays where it
+    starts.
+    """
+
+    potentials: tuple[Potential, ...]
+    terms: tuple[Term, ...]
+    pairs: Pairs
+    t: float
+    w: np.ndarray
+    h: float
+    tilt: np.ndarray
+    pinned: int | None = None
+    offset: list[float] = field(default_factory=lambda: [0.0])
+
+    def parts(self, v: np.ndarray) -> list[float]:
+        """The summands of ``value``; infinite out of order."""
+        n, x = v.shape[0], v[:, None]
+        gaps = v[1:] - v[:-1]
+        if gaps.size and not gaps.min() > 0.0:
+            return [np.inf]
+        move = v - self.w
+        values = [0.5 * float(move @ move), float(self.tilt @ move)]
+        if self.potentials:
+            V = total_potential("value_at", self.potentials, self.t, x)
+            values.append(self.h * float(np.sum(V)))
+        rho = densities(v)
+        for term in self.terms:
+            values.append(self.h * n * float(gaps @ term.value_at(rho)))
+        values.append(self.h * n * self.pairs.energy(self.t, x))
+        return values
+
+    def value(self, v: np.ndarray) -> float:
+        """The function, plus an offset that makes its rounding visible."""
+        return self.offset[0] + sum(self.parts(v))
+
+    def gradient(self, v: np.ndarray) -> np.ndarray:
+        """Its gradient: v - w + tilt - h velocity(v)."""
+        x = v[:, None]
+        g = v - self.w + self.tilt
+        if self.potentials:
+            slopes = total_potential("gradient_at", self.potentials, self.t, x)
+            g = g + self.h * slopes[:, 0]
+        if self.terms:
+            rho = densities(v)
+            pressure = self.h * v.shape[0] * sum(c.pressure_at(rho) for c in self.terms)
+            g[:-1] += pressure
+            g[1:] -= pressure
+        force = self.pairs.force(self.t, x)
+        if force is not None:
+            g = g - self.h * force[:, 0]
+        if self.pinned is not None:
+            g[self.pinned] = 0.0
+        return g
+
+    def solve(self, v: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """H^{-1} g with the Hessian made positive where the energy is concave."""
+        n, x, h = v.shape[0], v[:, None], self.h
+        own = np.ones_like(v)
+        if self.potentials:
+            second = total_potential("hessian_at", self.potentials, self.t, x)
+            own = own + h * second[:, 0, 0]
+        a = 0.0 if self.pairs.matrix is None else h * float(self.pairs.matrix[0, 0])
+        links = h * curvatures(self.terms, densities(v), n)
+        if self.pairs.rest:
+            H = laplacian(links, own + a) - a / n
+            for part in self.pairs.rest:
+                second = (h / n) * part.hessian(self.t, x)[:, :, 0, 0]
+                H = H + np.diag(second.sum(axis=1)) - second
+            return solve_positive(pin(H, self.pinned), g)
+        return self.solve_links(own + a, links, a / n, g)
+
+    def solve_links(
+        self, own: np.ndarray, links: np.ndarray, rank_one: float, g: np.ndarray
+    ) -> np.ndarray:
+        """(diag(own) + Laplacian of links - rank_one 1 1^T)^{-1} g in O(n)."""
+        factor = tridiagonal_factor(own, links, self.pinned)
+        if factor is None:
+            # The links are convex, so only ``own`` can be to blame.
+            own = np.maximum(np.abs(own), 0.1)
+            factor = tridiagonal_factor(own, links, self.pinned)
+        if factor is None:
+            raise NewtonFailure("the second derivatives are not finite")
+        y = factor(g)
+        if rank_one == 0.0:
+            return y
+        ones = np.ones_like(g)
+        if self.pinned is not None:
+            ones[self.pinned] = 0.0
+        z = factor(ones)
+        scale = 1.0 - rank_one * float(ones @ z)
+        if scale <= 1e-3:
+            # Without the mean field's own response the matrix stays positive.
+            return y
+        return y + (rank_one * float(ones @ y) / scale) * z
+
+    def step_limit(self, v: np.ndarray, step: np.ndarray) -> float:
+        """Largest part of a step that keeps the order, with a margin."""
+        gaps, closing = v[1:] - v[:-1], step[:-1] - step[1:]
+        near = closing > 0.0
+        if not near.any():
+            return np.inf
+        return NEAREST * float(np.min(gaps[near] / closing[near]))
+
+
+def tridiagonal_factor(
+    own: np.ndarray, links: np.ndarray, pinned: int | None
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Solver of diag(own) + Laplacian of links, or None where it is not positive."""
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    diagonal, off = own.copy(), -links
+    diagonal[:-1] += links
+    diagonal[1:] += links
+    if pinned is not None:
+        diagonal[pinned] = 1.0
+        off = off.copy()
+        off[max(pinned - 1, 0) : pinned + 1] = 0.0
+    if diagonal.size == 1:
+        return (lambda g: g / diagonal) if diagonal[0] > 0.0 else None
+    pttrf, pttrs = get_lapack_funcs(("pttrf", "pttrs"), (diagonal,))
+    d, e, info = pttrf(diagonal, off)
+    if info != 0 or not np.isfinite(d).all():
+        return None
+    return lambda g: np.asarray(pttrs(d, e, g)[0])
+
+
+def laplacian(links: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """diag(own) + Laplacian of links as a full matrix."""
+    diagonal = own.copy()
+    diagonal[:-1] += links
+    diagonal[1:] += links
+    return np.diag(diagonal) - np.diag(links, 1) - np.diag(links, -1)
+
+
+def pin(H: np.ndarray, index: int | None) -> np.ndarray:
+    """The matrix with one unknown held: its row and column of the identity."""
+    if index is not None:
+        H[index, :] = 0.0
+        H[:, index] = 0.0
+        H[index, index] = 1.0
+    return H
+
+
+def minimize(chain: Chain, start: np.ndarray) -> np.ndarray:
+    """The quantiles where the function of the step is least, from ordered ``start``."""
+    chain.offset[0] = 0.0
+    chain.offset[0] = sum(map(abs, chain.parts(start)))
+    result = minimize_newton(
+        chain.value,
+        chain.gradient,
+        chain.solve,
+        start,
+        tol=decrement_tolerance(chain.w),
+        max_iterations=MOST_ITERATIONS,
+        step_limit=chain.step_limit,
+    )
+    return np.asarray(result.x)
+
+
+def minimize_with_kink(
+    make: Callable[[np.ndarray, int | None], Chain],
+    kink: Kinked,
+    h: float,
+    start: np.ndarray,
+) -> np.ndarray:
+    """The same for a potential c |x - p| + smooth, c > 0.
+
+    The quantiles left of p are the first k, and one may sit in the kink. For a given k
+    the kink is linear, and its minimizer increases with k, so that k is found by
+    bisection: it is the least for which the quantile k is not left of p.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(tilt, pinned)`` is the chain with the kink's tilt.
+    """
+    n, p = start.shape[0], kink.location
+    found: dict[int, np.ndarray] = {}
+    last = start
+
+    def split(k: int) -> np.ndarray:
+        nonlocal last
+        if k not in found:
+            tilt = np.full_like(start, h * kink.weight)
+            tilt[:k] *= -1.0
+            found[k] = last = minimize(make(tilt, None), last)
+        return found[k]
+
+    def enough(k: int) -> bool:
+        return k == n or bool(split(k)[k] >= p)
+
+    low, high = -1, n
+    guess, stride = int(np.sum(start < p)), 1
+    while high - low > 1:
+        if enough(guess):
+            high = guess
+        else:
+            low = guess
+        if low == -1:
+            guess = max(high - stride, 0)
+        elif high == n:
+            guess = min(low + stride, n - 1)
+        else:
+            guess = (low + high) // 2
+        stride *= 2
+    v = split(high)
+    if high == 0 or v[high - 1] <= p:
+        return v
+    # Left of p with a force to the right, and right of it with one to the left.
+    i = high - 1
+    before = split(i)
+    part = (p - before[i]) / (v[i] - before[i])
+    between = before + part * (v - before)
+    between[i] = p
+    tilt = np.full_like(start, h * kink.weight)
+    tilt[:i] *= -1.0
+    return minimize(make(tilt, i), between)

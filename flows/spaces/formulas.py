@@ -1,0 +1,185 @@
+"""What the particle spaces recognize in a formula: quadratics, and kinks of |x|."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flows.energies import Interaction, Potential
+from flows.symbolic import Constant, QuadraticField
+
+__all__ = ["EvenParts", "Kinked", "even_parts", "is_quadratic", "split_potentials"]
+
+Expr = Any
+
+# Distributing products over sums can multiply their number.
+LONGEST = 80
+
+
+@dataclass(frozen=True, eq=False)
+class EvenParts:
+    """W(z) = z.A z / 2 + kink |z| + constant + rest(z)."""
+
+    matrix: np.ndarray
+    kink: float = 0.0
+    constant: float = 0.0
+    rest: Interaction | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Kinked:
+    """Potentials on the line: weight |x - location| + the sum of smooth ones."""
+
+    weight: float
+    location: float
+    smooth: tuple[Potential, ...]
+
+
+def is_quadratic(function: Any) -> bool:
+    """Whether a function of a point is a polynomial of degree 2 or less."""
+    if isinstance(function, (QuadraticField, Constant)):
+        return True
+    d = function.dimension or 1
+    expr = numeric_expr(function, d)
+    return expr is not None and second_derivatives(expr, d) is not None
+
+
+def even_parts(term: Interaction, d: int) -> EvenParts | None:
+    """The parts of an interaction that have fast sums; None when there are none."""
+    function = term.function
+    if isinstance(function, Constant):
+        return EvenParts(np.zeros((d, d)), constant=function.c)
+    if isinstance(function, QuadraticField):
+        origin = np.zeros((1, d))
+        if np.any(function.gradient(origin)):
+            return None
+        return EvenParts(function.matrix(d), constant=float(function.value(origin)[0]))
+    expr = numeric_expr(function, d)
+    if expr is None:
+        return None
+    kink, rest = 0.0, expr
+    if d == 1:
+        kinks, rest = take_kinks(expr)
+        if any(location != 0.0 for location in kinks):
+            return None
+        kink = kinks.get(0.0, 0.0)
+    A = second_derivatives(rest, d)
+    if A is not None and not any(slopes_at_zero(rest, d)):
+        return EvenParts(A, kink, value_at_zero(rest, d))
+    if kink == 0.0:
+        return None
+    return EvenParts(np.zeros((1, 1)), kink, rest=Interaction(rest, scale=term.scale))
+
+
+def split_potentials(potentials: tuple[Potential, ...], d: int) -> Kinked | None:
+    """Potentials on the line with kinks in one place; None when they are not that."""
+    if d != 1 or any(term.prox is not None for term in potentials):
+        return None
+    weights: dict[float, float] = {}
+    smooth: list[Any] = []
+    for term in potentials:
+        if term.function.smooth:
+            smooth.append(term)
+            continue
+        expr = numeric_expr(term.function, 1)
+        if expr is None:
+            return None
+        kinks, rest = take_kinks(expr)
+        for location, weight in kinks.items():
+            weights[location] = weights.get(location, 0.0) + term.scale * weight
+        part = Potential(rest, scale=term.scale)
+        if not part.function.smooth:
+            return None
+        smooth.append(part)
+    if len(weights) != 1:
+        return None
+    ((location, weight),) = weights.items()
+    return Kinked(weight, location, tuple(smooth))
+
+
+def numeric_expr(function: Any, d: int) -> Expr | None:
+    """Formula in ``coordinates(d)`` with numbers for its parameters, if it has one."""
+    if function.time_dependent:
+        return None
+    expr = function.expr(d)
+    parameters = function.parameters or {}
+    if expr is None or not all(isinstance(v, float) for v in parameters.values()):
+        return None
+    if not parameters:
+        return expr
+    from flows.symbolic.vocabulary import exact, parameter
+
+    return expr.subs({parameter(name): exact(v) for name, v in parameters.items()})
+
+
+def second_derivatives(expr: Expr, d: int) -> np.ndarray | None:
+    """The constant Hessian (d, d) of a quadratic formula, None for any other."""
+    import sympy
+
+    from flows.symbolic.vocabulary import coordinates
+
+    axes = coordinates(d)
+    A = np.empty((d, d))
+    for i, x in enumerate(axes):
+        slope = sympy.diff(expr, x)
+        for j in range(i + 1):
+            entry = sympy.diff(slope, axes[j])
+            if not entry.is_number or not entry.is_finite:
+                return None
+            A[i, j] = A[j, i] = float(entry)
+    return A
+
+
+def slopes_at_zero(expr: Expr, d: int) -> list[float]:
+    """First derivatives of a quadratic formula at the origin."""
+    import sympy
+
+    from flows.symbolic.vocabulary import coordinates
+
+    axes = coordinates(d)
+    origin = dict.fromkeys(axes, 0)
+    return [float(sympy.diff(expr, x).subs(origin)) for x in axes]
+
+
+def value_at_zero(expr: Expr, d: int) -> float:
+    """Value of a quadratic formula at the origin."""
+    from flows.symbolic.vocabulary import coordinates
+
+    return float(expr.subs(dict.fromkeys(coordinates(d), 0)))
+
+
+def take_kinks(expr: Expr) -> tuple[dict[float, float], Expr]:
+    """Split sum_k c_k |x - p_k| off a formula in x: {p_k: c_k} and the rest."""
+    import sympy
+
+    from flows.symbolic.vocabulary import coordinates
+
+    (x,) = coordinates(1)
+    if sympy.count_ops(expr) <= LONGEST:
+        expr = sympy.expand_mul(expr)
+    kinks: dict[float, float] = {}
+    rest = []
+    for part in sympy.Add.make_args(expr):
+        factor, inner = part.as_independent(x, as_Add=False)
+        found = linear_kink(inner, x)
+        if found is None or not factor.is_number:
+            rest.append(part)
+            continue
+        location, slope = found
+        kinks[location] = kinks.get(location, 0.0) + float(factor) * slope
+    return kinks, sympy.Add(*rest)
+
+
+def linear_kink(expr: Expr, x: Any) -> tuple[float, float] | None:
+    """(p, a) of |a (x - p)|, None for any other expression."""
+    import sympy
+
+    if not isinstance(expr, sympy.Abs):
+        return None
+    (inner,) = expr.args
+    slope = sympy.diff(inner, x)
+    if not slope.is_number or slope == 0:
+        return None
+    return float(-inner.subs(x, 0) / slope), abs(float(slope))

@@ -1,0 +1,160 @@
+"""Functions of a point that the user wrote in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flows.arrays import is_torch, namespace
+from flows.symbolic import autodiff
+from flows.symbolic.fields import Field, points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CallableField"]
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class CallableField(Field):
+    """A Python function of points x (.., d) that returns values (..).
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x)``, or ``function(x, t)`` when time dependent.
+    gradient : callable, optional
+        Same arguments, returns (.., d). By default torch differentiates ``function``,
+        which then must take tensors; with NumPy points it gets a float tensor of the
+        same dtype and the result comes back as NumPy.
+    hessian : callable, optional
+        Same arguments, returns (.., d, d). By default torch differentiates twice, or,
+        when ``gradient`` is given, central differences of it with a step of
+        eps^(1/3) max(1, abs(x_i)), accurate to about 1e-9 in float64, symmetrized.
+    time_dependent : bool
+        Whether the functions take the time as second argument.
+    name : str
+        Name of the function, for messages.
+
+    Raises
+    ------
+    TypeError
+        When a function cannot be called with these arguments; on evaluation, when its
+        result is None, of another library, dtype or device.
+    ValueError
+        On evaluation, for a result of the wrong shape, or a function that writes into
+        its argument.
+
+    Notes
+    -----
+    With tensors that require grad, or a ``torch.nn.Module`` whose parameters do, the
+    derivatives can be differentiated again; parameters in a closure are not seen.
+    """
+
+    function: Callable[..., Any]
+    # Not called `gradient` and `hessian`, which are the methods.
+    first: Callable[..., Any] | None = None
+    second: Callable[..., Any] | None = None
+    time_dependent: bool = False
+    name: str = "V"
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        gradient: Callable[..., Any] | None = None,
+        hessian: Callable[..., Any] | None = None,
+        time_dependent: bool = False,
+        name: str = "V",
+    ) -> None:
+        count, hint = (2, "(x, t)") if time_dependent else (1, "(x)")
+        if not time_dependent:
+            hint += " (with time_dependent=True also the time)"
+        derivatives = ((gradient, "gradient"), (hessian, "hessian"))
+        for one, owner in ((function, name), *derivatives):
+            if one is not None or owner == name:
+                autodiff.check_arity(one, count, owner, hint)
+        values = (function, gradient, hessian, bool(time_dependent), name)
+        fields = ("function", "first", "second", "time_dependent", "name")
+        for field, value in zip(fields, values, strict=True):
+            object.__setattr__(self, field, value)
+
+    @property
+    def smooth(self) -> bool:
+        """True: a Python function is taken at its word."""
+        return True
+
+    def _more(self, t: Any) -> tuple[Any, ...]:
+        return (t,) if self.time_dependent else ()
+
+    def value(self, x: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        shape = tuple(x.shape[:-1])
+        return autodiff.call(self.function, x, self._more(t), shape, self.name)
+
+    def gradient(self, x: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        if self.first is not None:
+            shape = tuple(x.shape)
+            return autodiff.call(self.first, x, self._more(t), shape, "gradient")
+        shape = tuple(x.shape[:-1])
+        return autodiff.slopes(self.function, x, self._more(t), shape, self.name)
+
+    def hessian(self, x: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        if self.second is not None:
+            shape = (*x.shape, x.shape[-1])
+            return autodiff.call(self.second, x, self._more(t), shape, "hessian")
+        if self.first is not None:
+            return self._differences(x, t)
+        shape = tuple(x.shape[:-1])
+        return autodiff.slopes_and_rows(
+            self.function, x, self._more(t), shape, self.name
+        )
+
+    def _differences(self, x: Array, t: Any) -> Array:
+        xp = namespace(x)
+        base = float(xp.finfo(x.dtype).eps) ** (1 / 3)
+        columns = []
+        for i in range(x.shape[-1]):
+            forward, backward = _copy(x), _copy(x)
+            step = base * xp.clip(xp.abs(x[..., i]), min=1.0)
+            forward[..., i] += step
+            backward[..., i] -= step
+            width = (forward[..., i] - backward[..., i])[..., None]
+            change = self.gradient(forward, t) - self.gradient(backward, t)
+            columns.append(change / width)
+        H = xp.stack(columns, axis=-1)
+        return 0.5 * (H + (H.mT if is_torch(H) else np.swapaxes(H, -1, -2)))
+
+    def probe(self, x: Array, t: float = 0.0, derivatives: int = 1) -> None:
+        """Call each function that will be used once, on a copy, and check its result.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the function (V, ``gradient``, ``hessian``) and what is wrong.
+        """
+        x = points(x)
+        functions = ((self.function, self.name), (self.first, "gradient"))
+        for function, owner in functions[: derivatives + 1]:
+            if function is None:
+                continue
+            before, after = _copy(x), _copy(x)
+            if is_torch(x):
+                before, after = before.detach(), after.detach()
+            shape = x.shape[:-1] if owner == self.name else x.shape
+            autodiff.call(function, after, self._more(t), tuple(shape), owner)
+            autodiff.check_untouched(after, before, owner)
+        super().probe(x, t, derivatives)
+
+    def __repr__(self) -> str:
+        inner = getattr(self.function, "__qualname__", None) or repr(self.function)
+        return inner.replace("<locals>.", "")
+
+
+def _copy(x: Array) -> Array:
+    return x.clone() if is_torch(x) else x.copy()

@@ -1,0 +1,110 @@
+"""The verification report: what theory says, computed by the library itself.
+
+Each statement is a function that returns (computed, theory, tolerance); it is registered
+with a name and one sentence. ``python -m flows verify`` prints one line for each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Result", "Statement", "statement", "statements", "verify"]
+
+# Modules that register statements when they are imported.
+CHAPTERS = ("euclidean", "wasserstein", "grid", "particles")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence of theory and the function that computes both of its sides."""
+
+    name: str
+    text: str
+    compute: Callable[[], tuple[Any, Any, float]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was computed and what theory says; arrays are compared entry by entry."""
+
+    name: str
+    text: str
+    computed: Any
+    theory: Any
+    tolerance: float
+    passed: bool
+    error: str = ""
+
+    def __str__(self) -> str:
+        verdict = "pass" if self.passed else "FAIL"
+        if self.error:
+            return f"{verdict}  {self.name:24} {self.text}: {self.error}"
+        return (
+            f"{verdict}  {self.name:24} {self.text}: computed {shown(self.computed)}, "
+            f"theory {shown(self.theory)} (to {self.tolerance:.1g})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, for JSON."""
+        return asdict(self)
+
+
+def shown(value: Any) -> str:
+    """Numbers with nine digits, lists in brackets."""
+    if isinstance(value, list):
+        return f"({', '.join(map(shown, value))})"
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+REGISTER: dict[str, Statement] = {}
+
+
+def statement(name: str, text: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Register a function as a statement.
+
+    Raises
+    ------
+    ValueError
+        For a name that is taken.
+    """
+
+    def register(compute: Callable[[], Any]) -> Callable[[], Any]:
+        known = REGISTER.get(name)
+        if known is not None and known.compute.__module__ != compute.__module__:
+            raise ValueError(f"The statement {name!r} exists already.")
+        REGISTER[name] = Statement(name, text, compute)
+        return compute
+
+    return register
+
+
+def statements() -> list[Statement]:
+    """All statements, chapter by chapter."""
+    for chapter in CHAPTERS:
+        importlib.import_module(f"flows.theory.statements_{chapter}")
+    return list(REGISTER.values())
+
+
+def verify(chosen: Sequence[Statement] | None = None) -> Iterator[Result]:
+    """Compute the statements one after the other."""
+    for item in statements() if chosen is None else chosen:
+        yield examine(item)
+
+
+def examine(item: Statement) -> Result:
+    """Compute one statement; an exception is a failure, never the end of the report."""
+    try:
+        computed, theory, tolerance = item.compute()
+    except Exception as error:
+        line = traceback.format_exception_only(error)[-1].strip()
+        return Result(item.name, item.text, None, None, 0.0, False, line)
+    a = np.asarray(computed, dtype=float)
+    b = np.asarray(theory, dtype=float)
+    passed = bool(a.shape == b.shape and (np.abs(a - b) <= tolerance).all())
+    return Result(item.name, item.text, a.tolist(), b.tolist(), tolerance, passed)
