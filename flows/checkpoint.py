@@ -162,7 +162,7 @@ def write(path: Path, run: Run) -> None:
         "mass": runner.mass,
         "scale": runner.scale,
         "seed": run.seed,
-        "hooks": [type(hook).__name__ for hook in run.hooks],
+        "hooks": kinds(run.hooks),
     }
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
@@ -304,6 +304,12 @@ class Resumed:
         """The run goes on: what the hook holds is kept."""
 
 
+def kinds(hooks: Sequence[Any]) -> list[str]:
+    """Class names of the hooks, by which a checkpoint knows them again."""
+    inner = (hook.hook if isinstance(hook, Resumed) else hook for hook in hooks)
+    return [type(hook).__name__ for hook in inner]
+
+
 def restore_state(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
     """The committed state of a checkpoint."""
 
@@ -327,7 +333,7 @@ def restore_hooks(
     path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray], hooks: Any
 ) -> None:
     """Give every hook with a state what the checkpoint holds for it."""
-    names = [type(hook).__name__ for hook in hooks]
+    names = kinds(hooks)
     if names != meta["hooks"]:
         raise ValueError(
             f"The run of {path} had the hooks {meta['hooks']}; give `on_step` again in "

@@ -328,7 +328,7 @@ class _DensityTerm(Term):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Internal(Term):
+class Internal(_DensityTerm):
     """Internal energy int U(rho) dx.
 
     Parameters

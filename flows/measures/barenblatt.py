@@ -230,10 +230,14 @@ class Barenblatt(Measure):
         return self._inverse(as_probabilities(q, "q"), -1.0)
 
     def _inverse(self, levels: Array, sign: float) -> Array:
-        from scipy.special import betaincinv
+        from scipy.special import betainc, betaincinv
 
         self._need_line("quantile function")
-        depth = betaincinv(self.power + 1, self.power + 1, levels)
+        a = self.power + 1.0
+        # Nearer to the front than 1e-18 R nothing is seen, and SciPy may give NaN.
+        least = float(betainc(a, a, 1e-18))
+        depth = betaincinv(a, a, np.maximum(levels, least))
+        depth = np.where(levels > least, depth, 0.0)
         return self.center[0] + sign * self.radius * (2.0 * depth - 1.0)
 
     def sample(self, n: int, rng: Any) -> Array:

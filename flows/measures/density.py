@@ -85,12 +85,13 @@ class Density(Measure):
         extent: Any = None,
         invert: bool = False,
     ) -> None:
+        inner: Measure
         if is_array(source) or isinstance(source, (list, tuple)):
             for name, value in (("support", support), ("d", d)):
                 if value is not None:
                     raise TypeError(f"An image takes `extent=`, not `{name}=`.")
-            function, inner = None, _image(source, extent, invert)
-            source = None
+            inner = _image(source, extent, invert)
+            source, function = None, None
         else:
             if extent is not None or invert:
                 raise TypeError(
@@ -100,8 +101,10 @@ class Density(Measure):
             function = _field(source, parameters)
             bounds = _bounds(function, support, d)
             label = f"Density({source!r})" if isinstance(source, str) else "Density"
-            numeric = LineDensity if bounds.shape[0] == 1 else RegionDensity
-            inner = numeric(function.value, bounds, label)
+            if bounds.shape[0] == 1:
+                inner = LineDensity(function.value, bounds, label)
+            else:
+                inner = RegionDensity(function.value, bounds, label)
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "inner", inner)

@@ -108,6 +108,7 @@ class LineDensity(Measure):
             y = np.asarray(self.f(x[:, None]), dtype=np.float64)
         # Far out a formula may overflow to inf * 0; that is no news about its bulk.
         y = np.where(np.isfinite(y), y, 0.0)
+        y = checked_values(y, x[:, None], float(y.max()))
         if not (y > 0).any():
             raise ValueError(
                 "The density is 0 at every sampled point; give `support=` where it "
@@ -246,7 +247,7 @@ class LineDensity(Measure):
                 hi,
                 lo + np.clip(fraction, 0.0, 1.0) * (hi - lo),
             )
-        out = np.where(flat <= 0.0, marks[0], np.where(flat >= 1.0, marks[-1], out))
+        out = np.where(flat <= 0.0, -self.hi if upper else self.lo, out)
         return (sign * out).reshape(levels.shape)
 
     @property

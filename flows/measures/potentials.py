@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, namespace
-from flows.symbolic.fields import Field, SymbolicField, points
-from flows.symbolic.quadratics import QuadraticField
+from flows.symbolic import Field, QuadraticField, SymbolicField
+from flows.symbolic.fields import points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,8 +203,11 @@ def log_formula(density: Field, log_total: float) -> Field:
         return DensityPotential(density, log_total)
     import sympy
 
+    from flows.symbolic import vocabulary
+
     logarithm = sympy.expand_log(sympy.log(density.formula))
-    source = sympy.Float(log_total) - logarithm
+    source = vocabulary.to_sympy(sympy.Float(log_total) - logarithm)
+    source = vocabulary.rename(source, density.dimension or 1)
     named = {symbol.name for symbol in source.free_symbols}
     used = {k: v for k, v in density.parameters.items() if k in named}
     potential = SymbolicField(source, used, density.name)

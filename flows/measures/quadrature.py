@@ -248,16 +248,18 @@ def _pairs_once(
     total = size = 0.0
     for i in range(count):
         own = slice(i * order, (i + 1) * order)
-        before, after = max(i - 1, 0), min(i + 2, count)
         z, x = nodes[own, None], points[own, None]
         parts = []
-        for far in (slice(0, before * order), slice(after * order, None)):
+        for far in (slice(0, max(i - 1, 0) * order), slice((i + 2) * order, None)):
             parts.append((points[None, far], weights[None, far]))
-        for end in (edges[before], edges[after]):
-            reach = end - z
-            near = z + reach * v**4
-            mass = np.abs(reach) * 4.0 * v**3 * w * density(near)
-            parts.append((place(near), mass))
+        near = [(z, edges[i] - z), (z, edges[i + 1] - z)]
+        if i > 0:
+            near.append((edges[i], edges[i - 1] - edges[i]))
+        if i < count - 1:
+            near.append((edges[i + 1], edges[i + 2] - edges[i + 1]))
+        for start, reach in near:
+            y = start + reach * v**4
+            parts.append((place(y), np.abs(reach) * 4.0 * v**3 * w * density(y)))
         for y, mass in parts:
             values = evaluate(g, (x - y)[..., None])
             with np.errstate(invalid="ignore"):

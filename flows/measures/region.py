@@ -88,13 +88,14 @@ class RegionDensity(Measure):
         points = cubature.tensor(axes, [np.ones(a.size) for a in axes])[0]
         with np.errstate(all="ignore"):
             y = np.asarray(self.f(points), dtype=np.float64)
-        return points, np.where(np.isfinite(y), np.maximum(y, 0.0), 0.0)
+        return points, np.where(np.isfinite(y), y, 0.0)
 
     def _find_box(self, bounds: Array) -> Array:
         """Finite box: infinite sides move out until the density is negligible there."""
         if np.isfinite(bounds).all():
             return bounds
         points, y = self._raw([_probes(lo, hi, self.d) for lo, hi in bounds])
+        y = checked_values(y, points, float(y.max()))
         if not (y > 0).any():
             raise ValueError(
                 "The density is 0 at every sampled point; give `support=` where it "

@@ -184,10 +184,10 @@ class DOP853(RungeKutta):
     Order 8; real stability interval 6.394; needs ``velocity``. With the differences
     e5 = O(h^6) and e3 = O(h^4) to embedded methods of orders 5 and 3 the estimate is
 
-        e = e5^2 / sqrt(e5^2 + e3^2 / 100) = O(h^8)
+        e = e5 |e5| / sqrt(|e5|^2 + |e3|^2 / 100) = O(h^8)
 
-    in every component; the original takes norms of e5 and e3, which is the same for
-    one component and depends on the tolerances for more.
+    with Euclidean norms over the state, over each member of a batch; the original
+    divides the components by their tolerances first.
 
     References
     ----------
@@ -205,6 +205,10 @@ class DOP853(RungeKutta):
         fifth = combine(self.tableau.error, h, slopes)
         third = combine(tableaus.DOP853_THIRD, h, slopes)
         xp = namespace(fifth)
-        size = xp.hypot(fifth, 0.1 * third)
+        batch = len(getattr(h, "shape", ())) > 0
+        axes = tuple(range(1 if batch else 0, fifth.ndim))
+        a = xp.sum(fifth * fifth, axis=axes, keepdims=True)
+        b = xp.sum(third * third, axis=axes, keepdims=True)
+        size = a + 0.01 * b
         # Where both vanish the quotient is 0, not 0/0.
-        return fifth * (xp.abs(fifth) / xp.where(size > 0, size, xp.ones_like(size)))
+        return fifth * xp.sqrt(a / xp.where(size > 0, size, xp.ones_like(size)))

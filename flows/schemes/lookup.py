@@ -96,5 +96,6 @@ def working(flow: Any) -> list[str]:
     if lacking(Splitting("A"), flow) is None:
         parts = list(flow.parts())
         word = ("" if all(len(part) == 1 for part in parts) else " ").join(parts)
-        names.append(f"Splitting({word!r})")
+        solved = Splitting(word).obstacle(flow) is None
+        names.append(f"Splitting({word!r}{'' if solved else ', inner=...'})")
     return names

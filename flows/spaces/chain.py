@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,27 @@ from flows.spaces.implicit import (
     solve_positive,
     total_potential,
 )
-from flows.spaces.pairs import Pairs
 
 if TYPE_CHECKING:
-    from flows.energies import Potential, Term
-    from flows.spaces.formulas import Kinked
+    from collections.abc import Callable
 
-__all__ = ["Chain", "curvatures", "densities", "minimize", "minimize_with_kink"]
+    from flows.energies import Entropy, Internal, Potential
+    from flows.spaces.formulas import Kinked
+    from flows.spaces.pairs import Pairs
+
+__all__ = [
+    "Chain",
+    "Terms",
+    "curvatures",
+    "densities",
+    "laplacian",
+    "minimize",
+    "minimize_with_kink",
+    "spread",
+]
 
 Array = Any
+Terms = tuple["Entropy | Internal", ...]
 
 # The part of the way to the first collision that a Newton step may go.
 NEAREST = 0.95
@@ -34,7 +46,7 @@ def densities(x: Array) -> Array:
     return 1.0 / (x.shape[0] * (x[1:] - x[:-1]))
 
 
-def curvatures(terms: tuple[Term, ...], rho: Array, n: int) -> Array:
+def curvatures(terms: Terms, rho: Array, n: int) -> Array:
     """Second derivatives of n sum gap U(1/(n gap)) by the gaps: n^2 rho^3 U''(rho)."""
     total = 0.0 * rho
     for term in terms:
@@ -53,16 +65,16 @@ class Chain:
     """
 
     potentials: tuple[Potential, ...]
-    terms: tuple[Term, ...]
+    terms: Terms
     pairs: Pairs
     t: float
-    w: np.ndarray
+    w: Array
     h: float
-    tilt: np.ndarray
+    tilt: Array
     pinned: int | None = None
     offset: list[float] = field(default_factory=lambda: [0.0])
 
-    def parts(self, v: np.ndarray) -> list[float]:
+    def parts(self, v: Array) -> list[float]:
         """The summands of ``value``; infinite out of order."""
         n, x = v.shape[0], v[:, None]
         gaps = v[1:] - v[:-1]
@@ -79,11 +91,11 @@ class Chain:
         values.append(self.h * n * self.pairs.energy(self.t, x))
         return values
 
-    def value(self, v: np.ndarray) -> float:
+    def value(self, v: Array) -> float:
         """The function, plus an offset that makes its rounding visible."""
         return self.offset[0] + sum(self.parts(v))
 
-    def gradient(self, v: np.ndarray) -> np.ndarray:
+    def gradient(self, v: Array) -> Array:
         """Its gradient: v - w + tilt - h velocity(v)."""
         x = v[:, None]
         g = v - self.w + self.tilt
@@ -102,7 +114,7 @@ class Chain:
             g[self.pinned] = 0.0
         return g
 
-    def solve(self, v: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def solve(self, v: Array, g: Array) -> Array:
         """H^{-1} g with the Hessian made positive where the energy is concave."""
         n, x, h = v.shape[0], v[:, None], self.h
         own = np.ones_like(v)
@@ -119,9 +131,7 @@ class Chain:
             return solve_positive(pin(H, self.pinned), g)
         return self.solve_links(own + a, links, a / n, g)
 
-    def solve_links(
-        self, own: np.ndarray, links: np.ndarray, rank_one: float, g: np.ndarray
-    ) -> np.ndarray:
+    def solve_links(self, own: Array, links: Array, rank_one: float, g: Array) -> Array:
         """(diag(own) + Laplacian of links - rank_one 1 1^T)^{-1} g in O(n)."""
         factor = tridiagonal_factor(own, links, self.pinned)
         if factor is None:
@@ -143,7 +153,7 @@ class Chain:
             return y
         return y + (rank_one * float(ones @ y) / scale) * z
 
-    def step_limit(self, v: np.ndarray, step: np.ndarray) -> float:
+    def step_limit(self, v: Array, step: Array) -> float:
         """Largest part of a step that keeps the order, with a margin."""
         gaps, closing = v[1:] - v[:-1], step[:-1] - step[1:]
         near = closing > 0.0
@@ -153,8 +163,8 @@ class Chain:
 
 
 def tridiagonal_factor(
-    own: np.ndarray, links: np.ndarray, pinned: int | None
-) -> Callable[[np.ndarray], np.ndarray] | None:
+    own: Array, links: Array, pinned: int | None
+) -> Callable[[Array], Array] | None:
     """Solver of diag(own) + Laplacian of links, or None where it is not positive."""
     from scipy.linalg.lapack import get_lapack_funcs
 
@@ -174,7 +184,7 @@ def tridiagonal_factor(
     return lambda g: np.asarray(pttrs(d, e, g)[0])
 
 
-def laplacian(links: np.ndarray, own: np.ndarray) -> np.ndarray:
+def laplacian(links: Array, own: Array) -> Array:
     """diag(own) + Laplacian of links as a full matrix."""
     diagonal = own.copy()
     diagonal[:-1] += links
@@ -182,7 +192,7 @@ def laplacian(links: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.diag(diagonal) - np.diag(links, 1) - np.diag(links, -1)
 
 
-def pin(H: np.ndarray, index: int | None) -> np.ndarray:
+def pin(H: Array, index: int | None) -> Array:
     """The matrix with one unknown held: its row and column of the identity."""
     if index is not None:
         H[index, :] = 0.0
@@ -191,7 +201,7 @@ def pin(H: np.ndarray, index: int | None) -> np.ndarray:
     return H
 
 
-def minimize(chain: Chain, start: np.ndarray) -> np.ndarray:
+def minimize(chain: Chain, start: Array) -> Array:
     """The quantiles where the function of the step is least, from ordered ``start``."""
     chain.offset[0] = 0.0
     chain.offset[0] = sum(map(abs, chain.parts(start)))
@@ -208,11 +218,11 @@ def minimize(chain: Chain, start: np.ndarray) -> np.ndarray:
 
 
 def minimize_with_kink(
-    make: Callable[[np.ndarray, int | None], Chain],
+    make: Callable[[Array, int | None], Chain],
     kink: Kinked,
     h: float,
-    start: np.ndarray,
-) -> np.ndarray:
+    start: Array,
+) -> Array:
     """The same for a potential c |x - p| + smooth, c > 0.
 
     The quantiles left of p are the first k, and one may sit in the kink. For a given k
@@ -225,10 +235,10 @@ def minimize_with_kink(
         ``make(tilt, pinned)`` is the chain with the kink's tilt.
     """
     n, p = start.shape[0], kink.location
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, Array] = {}
     last = start
 
-    def split(k: int) -> np.ndarray:
+    def split(k: int) -> Array:
         nonlocal last
         if k not in found:
             tilt = np.full_like(start, h * kink.weight)
@@ -265,3 +275,21 @@ def minimize_with_kink(
     tilt = np.full_like(start, h * kink.weight)
     tilt[:i] *= -1.0
     return minimize(make(tilt, i), between)
+
+
+def spread(x: Array, h: float) -> Array:
+    """Strictly increasing points near x, where Newton's method can start.
+
+    Coincident points are spread to sqrt(h), about as diffusion would.
+    """
+    ordered = np.sort(x)
+    gaps = np.diff(ordered)
+    if not gaps.size:
+        return ordered
+    width = math.sqrt(h)
+    least = 1e-6 * max(float(ordered[-1] - ordered[0]), width) / x.shape[0]
+    if gaps.min() >= least:
+        return ordered
+    wide = np.where(gaps >= least, gaps, max(width / x.shape[0], least))
+    moved = np.concatenate([[0.0], np.cumsum(wide)])
+    return (moved + (np.mean(ordered) - np.mean(moved))).astype(x.dtype)

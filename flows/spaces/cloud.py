@@ -129,12 +129,12 @@ class Linear:
     The mean feels A, the deviations from it A + K.
     """
 
-    force: np.ndarray
-    mean: tuple[np.ndarray, np.ndarray]
-    deviation: tuple[np.ndarray, np.ndarray]
+    force: Array
+    mean: tuple[Array, Array]
+    deviation: tuple[Array, Array]
 
     @classmethod
-    def of(cls, A: np.ndarray, g: np.ndarray, K: np.ndarray | None) -> Linear:
+    def of(cls, A: Array, g: Array, K: Array | None) -> Linear:
         """Diagonalize symmetric A and A + K."""
         first = spectrum(A)
         return cls(g, first, first if K is None else spectrum(A + K))
@@ -147,8 +147,8 @@ class Linear:
     def apply(
         self,
         x: Array,
-        factor: Callable[[np.ndarray], np.ndarray],
-        source: Callable[[np.ndarray], np.ndarray] | None = None,
+        factor: Callable[[Array], Array],
+        source: Callable[[Array], Array] | None = None,
     ) -> Array:
         """factor(A) mean x + source(A) g + factor(A + K) (x - mean x) for x (n, d)."""
         xp = namespace(x)
@@ -161,7 +161,7 @@ class Linear:
         return result + center
 
 
-def spectrum(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def spectrum(A: Array) -> tuple[Array, Array]:
     """Eigenvalues and eigenvectors; those of a diagonal matrix are exact."""
     if np.array_equal(A, np.diag(np.diag(A))):
         return np.diag(A).copy(), np.eye(len(A))
@@ -169,15 +169,13 @@ def spectrum(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
-def function_of(
-    pair: tuple[np.ndarray, np.ndarray], f: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
+def function_of(pair: tuple[Array, Array], f: Callable[[Array], Array]) -> Array:
     """Matrix f(A) from the eigenvalues and eigenvectors of A."""
     values, vectors = pair
     return (vectors * f(values)) @ vectors.T
 
 
-def relaxed(a: np.ndarray, h: float) -> np.ndarray:
+def relaxed(a: Array, h: float) -> Array:
     """Integral of exp(-a s) over [0, h]."""
     safe = np.where(a == 0.0, 1.0, a)
     return np.where(a == 0.0, h, -np.expm1(-safe * h) / safe)

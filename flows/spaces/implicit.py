@@ -6,7 +6,6 @@ convex they find a local minimum of n E(v) + |v - w|^2 / 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,13 @@ from flows.spaces.pairs import Pairs, ranks
 from flows.spaces.pointwise import pointwise_prox, positive_definite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flows.energies import Potential
 
 __all__ = [
     "LARGEST_DENSE",
+    "NO_DERIVATIVE",
     "decrement_tolerance",
     "obstacle",
     "solve_points",
@@ -34,6 +36,10 @@ __all__ = [
 Array = Any
 Potentials = tuple["Potential", ...]
 
+NO_DERIVATIVE = (
+    "implicit steps need the derivative of the drift, which is not known; use an "
+    "explicit scheme such as DormandPrince()"
+)
 LARGEST_DENSE = 2000
 """Unknowns beyond which a dense Newton matrix is refused."""
 
@@ -97,6 +103,8 @@ def solve_points(
         pushed = w[:, 0] - (h * pairs.kink) * level
         if pairs.kink > 0.0:
             pushed = isotonic(pushed, level)
+            # Merged points stay merged when Newton starts from one point for all.
+            start = pushed[:, None]
         w = pushed[:, None]
     if pairs.rest:
         return solve_dense(potentials, pairs, t, w, h, start)
@@ -127,7 +135,7 @@ def total_potential(name: str, potentials: Potentials, t: float, x: Array) -> Ar
 
 
 def proximal_map(
-    potentials: Potentials, matrix: np.ndarray | None, d: int, t: float, h: float
+    potentials: Potentials, matrix: Array | None, d: int, t: float, h: float
 ) -> Callable[[Array, Array], Array]:
     """Map (y, start) to v with v + h (grad V(v) + A v) = y at every point."""
     if not potentials:
@@ -203,7 +211,7 @@ def soft_step(split: Kinked, a: float, t: float, y: Array, h: float) -> Array:
     return xp.where(rests, corner, v)
 
 
-def _inverse(matrix: np.ndarray, h: float) -> np.ndarray:
+def _inverse(matrix: Array, h: float) -> Array:
     """Inverse of a symmetric matrix, which must be positive definite."""
     if np.linalg.eigvalsh(matrix)[0] <= 0.0:
         raise NewtonFailure(f"the repulsion of W has no minimum at step {h:g}")
@@ -213,7 +221,7 @@ def _inverse(matrix: np.ndarray, h: float) -> np.ndarray:
 def solve_through_mean(
     prox: Callable[[Array, Array], Array],
     potentials: Potentials,
-    A: np.ndarray,
+    A: Array,
     t: float,
     w: Array,
     h: float,
@@ -238,17 +246,38 @@ def solve_through_mean(
     def solve(m: Array, r: Array) -> Array:
         identity = array_like(np.eye(len(A)), w)
         H = identity + hA + h * total_potential("hessian_at", potentials, t, state["v"])
-        # A point at rest in a kink does not follow the mean.
-        moves = array_like(to_numpy(state["v"]) != 0.0, w)
-        weight = moves[..., None] if any(map(kinked, potentials)) else 1.0
-        response = xp.mean(weight * xp.linalg.inv(H), axis=0)
+        response = xp.mean(xp.linalg.inv(H), axis=0)
         return xp.linalg.solve(identity - xp.matmul(response, hA), r[:, None])[:, 0]
 
     eps = float(np.finfo(dtype_name(w)).eps)
     size = 1.0 + float(xp.max(xp.abs(w)))
     m = xp.mean(start, axis=0)
+    if any(map(kinked, potentials)):
+        m = increasing_root(residual, m, 1.0 + max(float(hA[0, 0]), 0.0), eps * size)
+        return prox(w + xp.matmul(hA, m), state["v"])
     result = newton(residual, solve, m, tol=4 * eps * size, floor=256 * eps * size)
     return prox(w + xp.matmul(hA, result.x), state["v"])
+
+
+def increasing_root(
+    f: Callable[[Array], Array], x: Array, slack: float, tolerance: float
+) -> Array:
+    """Root of f (1,) -> (1,), which increases at least as fast as x / ``slack``."""
+    from scipy.optimize import brentq
+
+    value = float(f(x)[0])
+    if abs(value) <= tolerance:
+        return x
+
+    def shifted(s: float) -> float:
+        return float(f(x + s)[0])
+
+    far = -1.01 * slack * value
+    try:
+        s = brentq(shifted, min(0.0, far), max(0.0, far), xtol=tolerance)
+    except ValueError as error:
+        raise NewtonFailure(f"the mean of the points was not found: {error}") from error
+    return x + s
 
 
 def solve_dense(
@@ -280,7 +309,8 @@ def solve_dense(
 
     def gradient(z: Array) -> Array:
         x = xp.reshape(z, (n, d))
-        g = x - w - h * smooth_pairs.force(t, x)
+        g, force = x - w, smooth_pairs.force(t, x)
+        g = g if force is None else g - h * force
         if potentials:
             g = g + h * total_potential("gradient_at", potentials, t, x)
         return xp.reshape(g, (-1,))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import namespace
 from flows.energies import Entropy, Interaction, Internal, Potential
 from flows.spaces.base import refuse
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
@@ -118,7 +117,7 @@ class LangevinFlow(CloudFlow):
         )
 
     def default(self) -> tuple[str, float]:
-        """Leimkuhler-Matthews; the step is a part of the stable one where it is known."""
+        """Leimkuhler-Matthews with step 0.01."""
         return "LeimkuhlerMatthews", 0.01
 
 
@@ -144,3 +143,10 @@ class LinearLangevinFlow(LangevinFlow):
         """2 / largest eigenvalue of A and A + K."""
         largest = self._linear(u.shape[1]).stiffness
         return 2.0 / largest if largest > 0.0 else np.inf
+
+    def default(self) -> tuple[str, float]:
+        """Leimkuhler-Matthews with a twentieth of the stable step."""
+        points = (*self.potentials, *self.interactions)
+        d = max((term.function.dimension or 1 for term in points), default=1)
+        stable = self.stable_step(0.0, np.zeros((1, d)))
+        return "LeimkuhlerMatthews", 0.05 * stable if stable < np.inf else 0.01

@@ -10,7 +10,6 @@ O(n log n) by sorting, and the rest all pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from flows.arrays import array_like, is_torch, namespace
 from flows.spaces.formulas import even_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from flows.energies import Interaction
 
 __all__ = ["PairSum", "Pairs", "ranks", "recognize"]
@@ -27,7 +28,7 @@ __all__ = ["PairSum", "Pairs", "ranks", "recognize"]
 Array = Any
 
 # A chunk of this many numbers stays in the cache of a core; a GPU wants more.
-CPU_NUMBERS = 2**18
+CPU_NUMBERS = 2**16
 GPU_NUMBERS = 2**24
 
 
@@ -47,7 +48,7 @@ class Pairs:
         What is left, summed over all pairs.
     """
 
-    matrix: np.ndarray | None = None
+    matrix: Array | None = None
     kink: float = 0.0
     constant: float = 0.0
     rest: tuple[PairSum, ...] = ()
@@ -73,14 +74,16 @@ class Pairs:
     def energy(self, t: float, x: Array) -> float:
         """(1/2n^2) sum_ij W(x_i - x_j), self pairs included where W(0) is finite."""
         xp = namespace(x)
-        total = 0.5 * self.constant
+        total: float = 0.5 * self.constant
         if self.matrix is not None:
             y = x - xp.mean(x, axis=0)
             product = y * xp.matmul(y, array_like(self.matrix, x))
             total += 0.5 * float(xp.sum(product)) / x.shape[0]
         if self.kink != 0.0:
             total += 0.5 * self.kink * mean_distance(x[:, 0])
-        return total + sum(part.energy(t, x) for part in self.rest)
+        for part in self.rest:
+            total += part.energy(t, x)
+        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +140,7 @@ class PairSum:
             alone = equal <= 1
             return values + xp.where(alone, xp.zeros_like(values), at_zero)
 
-        return 0.5 * float(xp.sum(pair_rows(rows, x)[:, 0])) / n**2
+        return float(xp.sum(pair_rows(rows, x)[:, 0]) / (2.0 * n**2))
 
     def hessian(self, t: float, x: Array) -> Array:
         """Second derivatives at all differences, (n, n, d, d), 0 for equal points.
@@ -155,7 +158,7 @@ class PairSum:
             second = self._at(self.term.hessian_at, z, t, hide=True)
             return xp.sum(xp.abs(second[..., 0, 0]), axis=-1)
 
-        return float(namespace(x).max(pair_rows(rows, x))) / x.shape[0]
+        return float(namespace(x).max(pair_rows(rows, x)) / x.shape[0])
 
     def _at(
         self,
@@ -164,7 +167,7 @@ class PairSum:
         t: float,
         hide: bool = False,
     ) -> Array:
-        """``function`` at differences (rows, n, d), 0 at zero where it must be hidden."""
+        """``function`` at differences (rows, n, d); 0 at zero where that is hidden."""
         if not (self.masked or hide):
             return function(z, t)
         xp = namespace(z)
@@ -223,7 +226,7 @@ def mean_distance(x: Array) -> float:
     xp = namespace(x)
     # Centering first keeps the digits of points that are far from the origin.
     ordered = xp.sort(x - xp.mean(x))
-    return 2.0 * float(xp.sum(ordered * ranks(ordered))) / x.shape[0]
+    return float(2.0 * xp.mean(ordered * ranks(ordered)))
 
 
 def pair_rows(rows: Callable[[Array], Array], x: Array) -> Array:

@@ -13,7 +13,7 @@ from flows.energies import Interaction, Potential
 from flows.linear import NewtonFailure
 from flows.spaces.base import refuse
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
-from flows.spaces.implicit import obstacle, solve_points
+from flows.spaces.implicit import NO_DERIVATIVE, obstacle, solve_points
 
 if TYPE_CHECKING:
     from flows.energies import Energy
@@ -92,30 +92,27 @@ class ParticleFlow(CloudFlow):
         return self._energy(t, u)
 
     @property
-    def resolvent(self) -> ImplicitStep:  # type: ignore[override]
+    def resolvent(self) -> ImplicitStep:
         """``resolvent(t, w, h, memory)``; raises TypeError where it is not known."""
-        self._check_implicit("an implicit step")
-        return self._resolvent
+        self._check_implicit()
+        return self._implicit
 
     @property
-    def prox(self) -> ImplicitStep:  # type: ignore[override]
+    def prox(self) -> ImplicitStep:
         """``prox(t, u, h, memory)``: the metric is flat, so it is the resolvent."""
-        self._check_implicit("a minimizing movement")
-        return self._resolvent
+        self._check_implicit()
+        return self._implicit
 
-    def _check_implicit(self, what: str) -> None:
+    def _check_implicit(self) -> None:
         if self.drift is not None:
-            raise TypeError(
-                f"{what} needs the derivative of the drift, which is not known; use an "
-                "explicit scheme such as DormandPrince()"
-            )
+            raise TypeError(NO_DERIVATIVE)
         # The dimension is known at the first step; the terms name the least one.
         d = max(term.function.dimension or 1 for term in self.functional.terms)
         reason = obstacle(self.potentials, self.pairs(d), d)
         if reason is not None:
             raise TypeError(reason)
 
-    def _resolvent(
+    def _implicit(
         self, t: float, w: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
         d = w.shape[1]
@@ -141,13 +138,15 @@ class LinearParticleFlow(ParticleFlow):
         linear = self._linear(u.shape[1])
         return linear.apply(u, lambda a: np.exp(-a * h), lambda a: relaxed(a, h))
 
-    def _resolvent(
+    def _implicit(
         self, t: float, w: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
         linear = self._linear(w.shape[1])
         lowest = min(linear.mean[0].min(), linear.deviation[0].min())
         if 1.0 + h * lowest <= 0.0:
-            raise NewtonFailure(f"the energy plus |v - u|^2/2h has no minimum, h = {h:g}")
+            raise NewtonFailure(
+                f"the energy plus |v - u|^2/2h has no minimum, h = {h:g}"
+            )
         v = linear.apply(w, lambda a: 1.0 / (1.0 + h * a), lambda a: h / (1.0 + h * a))
         return v, (v,)
 

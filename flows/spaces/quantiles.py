@@ -23,15 +23,23 @@ from flows.spaces.chain import (
     laplacian,
     minimize,
     minimize_with_kink,
+    spread,
 )
 from flows.spaces.cloud import check_count, check_drift, describe, drift_at
 from flows.spaces.formulas import Kinked, split_potentials
-from flows.spaces.implicit import kinked, obstacle, solve_points, total_potential
+from flows.spaces.implicit import (
+    NO_DERIVATIVE,
+    kinked,
+    obstacle,
+    solve_points,
+    total_potential,
+)
 from flows.spaces.pairs import Pairs, ranks, recognize
 
 if TYPE_CHECKING:
-    from flows.energies import Energy, Term
+    from flows.energies import Energy
     from flows.flow import Memory
+    from flows.spaces.chain import Terms
     from flows.spaces.cloud import Drift
 
 __all__ = ["Quantiles"]
@@ -165,8 +173,8 @@ class Quantiles(Space):
             )
         if shape[0] != self.n:
             return (
-                f"`u0` has {shape[0]} entries, but {self!r} has {self.n} quantiles; use "
-                f"Quantiles({shape[0]})."
+                f"`u0` has {shape[0]} entries, but {self!r} has {self.n} quantiles; "
+                f"use Quantiles({shape[0]})."
             )
         x = to_numpy(u)
         falls = np.flatnonzero(x[1:] < x[:-1])
@@ -199,7 +207,7 @@ class QuantileFlow(Flow):
         return tuple(t for t in self.functional.terms if isinstance(t, Potential))
 
     @cached_property
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> Terms:
         """The terms given by the density."""
         kinds = (Entropy, Internal)
         return tuple(t for t in self.functional.terms if isinstance(t, kinds))
@@ -299,13 +307,13 @@ class QuantileFlow(Flow):
         return math.inf
 
     @property
-    def resolvent(self) -> ImplicitStep:  # type: ignore[override]
+    def resolvent(self) -> ImplicitStep:
         """``resolvent(t, w, h, memory)``; raises TypeError where it is not known."""
         self._check_implicit()
         return self._implicit
 
     @property
-    def prox(self) -> ImplicitStep:  # type: ignore[override]
+    def prox(self) -> ImplicitStep:
         """``prox(t, u, h, memory)``: the metric is flat, so it is the resolvent."""
         self._check_implicit()
         return self._implicit
@@ -317,10 +325,7 @@ class QuantileFlow(Flow):
 
     def _check_implicit(self) -> None:
         if self.drift is not None:
-            raise TypeError(
-                "implicit steps need the derivative of the drift, which is not known; "
-                "use an explicit scheme such as DormandPrince()"
-            )
+            raise TypeError(NO_DERIVATIVE)
         if not self._ordered:
             reason = obstacle(self.potentials, self.pairs, 1)
             if reason is not None:
@@ -353,9 +358,7 @@ class QuantileFlow(Flow):
             v = solve_points(*parts, t, w[:, None], h, last[:, None])[:, 0]
         return v, (v,)
 
-    def _chain_step(
-        self, t: float, w: np.ndarray, h: float, start: np.ndarray
-    ) -> np.ndarray:
+    def _chain_step(self, t: float, w: Array, h: float, start: Array) -> Array:
         levels = ranks(start).astype(w.dtype)
         push = h * self.pairs.kink * levels
         pairs = Pairs(self.pairs.matrix, rest=self.pairs.rest)
@@ -364,7 +367,7 @@ class QuantileFlow(Flow):
         holds = kink is not None and kink.weight > 0.0
         smooth = kink.smooth if kink is not None and holds else self.potentials
 
-        def make(tilt: np.ndarray, pinned: int | None) -> Chain:
+        def make(tilt: Array, pinned: int | None) -> Chain:
             return Chain(smooth, self.terms, pairs, t, w, h, push + tilt, pinned)
 
         if kink is not None and holds:
@@ -378,21 +381,3 @@ class QuantileFlow(Flow):
         except TypeError:
             return "DormandPrince", None
         return "MinimizingMovement", 0.01
-
-
-def spread(x: np.ndarray, h: float) -> np.ndarray:
-    """Strictly increasing points near x, where Newton's method can start.
-
-    Coincident points are spread to sqrt(h), about as diffusion would.
-    """
-    ordered = np.sort(x)
-    gaps = np.diff(ordered)
-    if not gaps.size:
-        return ordered
-    width = math.sqrt(h)
-    least = 1e-6 * max(float(ordered[-1] - ordered[0]), width) / x.shape[0]
-    if gaps.min() >= least:
-        return ordered
-    wide = np.where(gaps >= least, gaps, max(width / x.shape[0], least))
-    moved = np.concatenate([[0.0], np.cumsum(wide)])
-    return (moved + (np.mean(ordered) - np.mean(moved))).astype(x.dtype)

@@ -156,7 +156,8 @@ class EntropyFunction(DensityFunction):
 
     def __repr__(self) -> str:
         head = "" if self.coefficient == 1.0 else f"{self.coefficient!r}*"
-        tail = f" + {self.slope!r}*rho" if self.slope else ""
+        sign = "-" if self.slope < 0 else "+"
+        tail = f" {sign} {abs(self.slope)!r}*rho" if self.slope else ""
         return f'"{head}rho*log(rho){tail}"'
 
 

@@ -70,6 +70,10 @@ def torch_functions() -> dict[str, Any]:
     """Functions of torch tensors under the names of generated code."""
     torch = import_torch("A formula of a tensor")
 
+    def sign(u: Array) -> Array:
+        # torch's own sign of NaN is 0, which would hide it.
+        return torch.where(u == u, torch.sign(u), u)
+
     def softplus(u: Array) -> Array:
         return torch.logaddexp(u, torch.zeros_like(u))
 
@@ -80,8 +84,9 @@ def torch_functions() -> dict[str, Any]:
         return torch.where(size < 1.0, torch.log1p(2.0 * half * half), large)
 
     def curvature(slope: Array, second: Array) -> Array:
+        second = torch.as_tensor(second, dtype=slope.dtype)
         there = (slope == 0.0) & torch.isfinite(second)
-        return torch.where(there, second, torch.zeros_like(second))
+        return torch.where(there, second, 0.0)
 
     def of_two(function: Callable[..., Array]) -> Callable[..., Array]:
         def pair(u: Array, v: Array) -> Array:
@@ -96,8 +101,8 @@ def torch_functions() -> dict[str, Any]:
     table = {name: getattr(torch, name) for name in _SHARED}
     return table | {
         "abs": torch.abs,
-        "sign": torch.sign,
-        "heaviside": lambda u: 0.5 * torch.sign(u) + 0.5,
+        "sign": sign,
+        "heaviside": lambda u: 0.5 * sign(u) + 0.5,
         "maximum": of_two(torch.maximum),
         "minimum": of_two(torch.minimum),
         "erf": torch.erf,

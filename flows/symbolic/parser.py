@@ -30,7 +30,7 @@ MAX_EXP = 700
 
 # A number that runs into a letter, as in "2x"; Python would only warn of some of them.
 _GLUED = re.compile(
-    r"(?<![\w.])((?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?\d++)?+)([A-Za-z_]\w*)"
+    r"(?<![\w.])((?:\d[\d_]*+\.?+\d*+|\.\d++)(?:[eE][+-]?\d++)?+)([A-Za-z_]\w*)"
 )
 
 ALLOWED = "numbers, names, + - * / **, parentheses and functions"
@@ -322,6 +322,11 @@ class _Builder:
             self._check_constants(exponent, limit, "an exponent")
         if base.is_zero and exponent.is_negative:
             raise ValueError(f"{self.owner} divides by zero.")
+        if base.is_number and not exponent.is_number and self._float(base) <= 0:
+            raise ValueError(
+                f"{self.owner} has the number {self._float(base):g} under a variable "
+                "exponent; only positive numbers are allowed there."
+            )
         result = self._real(base**exponent)
         if base.is_number and exponent.is_number:
             self._float(result)
@@ -375,9 +380,12 @@ class _Builder:
         """Refuse constants that are infinite, undefined, complex or out of range."""
         import sympy
 
-        if expr.is_Number or expr in (sympy.zoo, sympy.I):
-            self._float(expr)
-        elif expr.has(sympy.I, sympy.zoo, sympy.nan, sympy.oo):
+        for part in (expr, *expr.args):
+            if part.is_Number or part in (sympy.zoo, sympy.I):
+                self._float(part)
+            elif part.is_number and part.is_extended_real is False:
+                self._float(sympy.I)
+        if expr.has(sympy.I, sympy.zoo, sympy.nan, sympy.oo):
             raise ValueError(
                 f"{self.owner} contains a constant that is not a real finite number, "
                 "for instance a division by zero or the root of a negative number."

@@ -104,7 +104,7 @@ class _Writer:
         return f"{_BINARY.get(name) or _UNARY[expr.func]}({', '.join(arguments)})"
 
     def _number(self, expr: Expr) -> str:
-        text = repr(float(expr))
+        text = repr(_float(expr))
         return f"({text})" if text.startswith("-") else text
 
     def _where(self, condition: str, there: str, elsewhere: str) -> str:
@@ -130,7 +130,7 @@ class _Writer:
                 below.append(self._power(factor.base, -factor.exp))
             else:
                 above.append(self.write(factor))
-        number = float(coefficient)
+        number = _float(coefficient)
         if number not in (1.0, -1.0) or not above:
             above.insert(0, repr(abs(number)))
         text = "*".join(above)
@@ -196,6 +196,16 @@ class _Writer:
         return f"({self.write(left)} {_COMPARE[expr.func]} {self.write(right)})"
 
 
+def _float(number: Expr) -> float:
+    try:
+        return float(number)
+    except (TypeError, OverflowError):
+        raise ValueError(
+            f"A formula or its derivative contains {number}, which is no real number "
+            "in the range of float64."
+        ) from None
+
+
 def _is_negative(exponent: Expr) -> bool:
     return bool(exponent.is_number and exponent.is_negative)
 
@@ -229,8 +239,9 @@ def source(
     given to ``define``.
     """
     labels = {symbol: f"a{i}" for i, symbol in enumerate(arguments)}
+    outputs = [_with_floats(expr) for expr in outputs]
     temporaries = sympy.numbered_symbols("c", real=True)
-    steps, results = sympy.cse(list(outputs), symbols=temporaries, order="none")
+    steps, results = sympy.cse(outputs, symbols=temporaries, order="none")
     used = set().union(*(e.free_symbols for e in (*outputs, sympy.Integer(0))))
     lines = []
     if dimension:
@@ -246,10 +257,21 @@ def source(
         text = writer.write(expr)
         writer.lines.append(f"{symbol} = {text}")
         writer.names[symbol] = str(symbol)
-    returned = ", ".join(writer.write(expr) for expr in results)
-    lines += [*writer.lines, f"return ({returned},)"]
+    returned = "".join(f"{writer.write(expr)}, " for expr in results)
+    lines += [*writer.lines, f"return ({returned})"]
     head = f"def {name}({', '.join(f'a{i}' for i in range(len(arguments)))}):"
     return "\n    ".join([head, *lines]) + "\n"
+
+
+def _with_floats(expr: Expr) -> Expr:
+    """Evaluate constants such as log(2), before they are taken for subexpressions."""
+    found = {}
+    nodes = sympy.preorder_traversal(expr)
+    for node in nodes:
+        if getattr(node, "is_number", False) and not node.is_Rational:
+            found[node] = sympy.Float(_float(node))
+            nodes.skip()
+    return expr.xreplace(found) if found else expr
 
 
 def _lengths(square: str, scalar: bool) -> list[str]:

@@ -136,8 +136,9 @@ class QuadraticField(Field):
         if np.ndim(self.A):
             form = rf"\frac{{1}}{{2}} {z} \cdot A {z}"
         else:
-            half = sympy.latex(exact(self.A) / 2)
-            form = rf"{half} \left|{z if z == 'x' else 'x - c'}\right|^{{2}}"
+            half = exact(self.A) / 2
+            form = "" if half == 1 else sympy.latex(half) + " "
+            form += rf"\left|{z if z == 'x' else 'x - c'}\right|^{{2}}"
         return form + (r" - b \cdot x" if np.any(self.b) else "")
 
     def __repr__(self) -> str:

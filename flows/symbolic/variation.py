@@ -47,7 +47,7 @@ class Convolution(Function):  # type: ignore[misc]
         kernel, rho = self.args
         if symbol == TIME:
             return Convolution(kernel, rho.diff(symbol))
-        return Convolution(kernel.diff(symbol), rho)
+        return Convolution(_slope(kernel, symbol), rho)
 
     def _eval_is_extended_real(self) -> bool:
         return True
@@ -75,6 +75,20 @@ class Convolution(Function):  # type: ignore[misc]
     def _sympystr(self, printer: Any) -> str:
         kernel, rho = self.args
         return f"(({printer._print(kernel)}) * {printer._print(rho)})"
+
+
+class FluxDerivative(Derivative):  # type: ignore[misc]
+    """Derivative of a product, which LaTeX of sympy prints without brackets."""
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        flux, x = self.expr, self.variables[0]
+        head = rf"\frac{{\partial}}{{\partial {printer._print(x)}}}"
+        text = rf"{head} \left[{printer._print(flux)}\right]"
+        return text if exp is None else rf"\left({text}\right)^{{{exp}}}"
+
+
+def _slope(expr: Expr, x: Expr) -> Expr:
+    return expr.diff(x).subs(sympy.sign(x) / sympy.Abs(x), 1 / x)
 
 
 def _dimension(formulas: Formulas, d: int | None) -> int:
@@ -156,9 +170,9 @@ def pde(formulas: Formulas, d: int | None = None) -> Expr:
     V = _sum_of(formulas, "potential", d)
     W = _sum_of(formulas, "interaction", d)
     for x in axes:
-        slope = V.diff(x) + Convolution(W.diff(x), rho)
+        slope = _slope(V, x) + Convolution(_slope(W, x), rho)
         if slope != 0:
-            terms.append(Derivative(rho * slope, x))
+            terms.append(FluxDerivative(rho * slope, x))
     return sympy.Eq(Derivative(rho, TIME), sympy.Add(*terms), evaluate=False)
 
 
@@ -186,7 +200,8 @@ def latex_energy(formulas: Formulas) -> str:
     count = sum(kind == "interaction" for kind, _, _ in formulas)
     for kind, scale, function in formulas:
         sign = " - " if scale < 0 else " + " if text else ""
-        factor = "" if abs(scale) == 1.0 else sympy.latex(exact(abs(scale))) + r"\,"
+        size = exact(abs(scale)) / (2 if kind == "interaction" else 1)
+        factor = "" if size == 1 else sympy.latex(size) + r"\,"
         if kind == "interaction":
             name = "W" if count == 1 else f"W_{{{len(kernels) + 1}}}"
             kernels.append(rf"{name}(x) = {function.latex()}")
@@ -201,7 +216,7 @@ def _integral(kind: str, function: Any, name: str) -> str:
     if kind == "potential":
         return rf"\int {_bracketed(function.latex())}\,d\rho"
     if kind == "interaction":
-        return rf"\frac{{1}}{{2}} \iint {name}(x - y)\,d\rho(x)\,d\rho(y)"
+        return rf"\iint {name}(x - y)\,d\rho(x)\,d\rho(y)"
     return rf"\int {_bracketed(function.latex())}\,dx"
 
 
