@@ -1,1 +1,146 @@
-__version__="0"
+"""flows: gradient flows of vectors and measures.
+
+Write an energy once, choose a geometry, run it -- on a vector, a grid, quantiles or
+particles, or as minimizing movements -- next to its exact solution.
+
+>>> import flows as fl
+>>> p = fl.problems.ornstein_uhlenbeck(mean=1.5, std=0.5)
+>>> flow = fl.Grid((-8, 8, 400)).flow(p.energy)
+>>> sol = fl.solve(flow, p.exact(0.0), p.t, fl.TRBDF2(), dt=0.01)
+>>> fl.wasserstein(sol.measure(-1), p.exact(p.t[1])) < 1e-3
+True
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+from flows import problems, theory
+from flows.checkpoint import Checkpoint, resume
+from flows.control import PI, Adaptive
+from flows.energies import (
+    Energy,
+    Entropy,
+    Interaction,
+    Internal,
+    Potential,
+    kl,
+    porous_medium,
+    quadratic,
+    separable,
+)
+from flows.flow import Flow, Step
+from flows.hooks import Check, Progress, Record, Steady
+from flows.measures import (
+    Barenblatt,
+    Density,
+    Dirac,
+    Empirical,
+    Gaussian,
+    Histogram,
+    Measure,
+    Mixture,
+    Uniform,
+)
+from flows.problems import Problem
+from flows.schemes import (
+    BDF2,
+    DOP853,
+    JKO,
+    RK4,
+    SDIRK3,
+    TRBDF2,
+    BogackiShampine,
+    DormandPrince,
+    Euler,
+    EulerMaruyama,
+    Exact,
+    Heun,
+    ImplicitEuler,
+    LeimkuhlerMatthews,
+    MinimizingMovement,
+    Scheme,
+    Splitting,
+    Tsit5,
+)
+from flows.solution import Interrupted, Solution, SolveError, load
+from flows.solve import solve, steps
+from flows.spaces import (
+    Euclidean,
+    Grid,
+    LangevinParticles,
+    Particles,
+    Quantiles,
+    Space,
+)
+from flows.theory import check_descent, check_gradient, convergence
+from flows.transport import wasserstein
+
+__all__ = [
+    "Adaptive",
+    "BDF2",
+    "Barenblatt",
+    "BogackiShampine",
+    "Check",
+    "Checkpoint",
+    "DOP853",
+    "Density",
+    "Dirac",
+    "DormandPrince",
+    "Empirical",
+    "Energy",
+    "Entropy",
+    "Euclidean",
+    "Euler",
+    "EulerMaruyama",
+    "Exact",
+    "Flow",
+    "Gaussian",
+    "Grid",
+    "Heun",
+    "Histogram",
+    "ImplicitEuler",
+    "Interaction",
+    "Internal",
+    "Interrupted",
+    "JKO",
+    "LangevinParticles",
+    "LeimkuhlerMatthews",
+    "Measure",
+    "MinimizingMovement",
+    "Mixture",
+    "PI",
+    "Particles",
+    "Potential",
+    "Problem",
+    "Progress",
+    "Quantiles",
+    "RK4",
+    "Record",
+    "SDIRK3",
+    "Scheme",
+    "Solution",
+    "SolveError",
+    "Space",
+    "Splitting",
+    "Steady",
+    "Step",
+    "TRBDF2",
+    "Tsit5",
+    "Uniform",
+    "check_descent",
+    "check_gradient",
+    "convergence",
+    "kl",
+    "load",
+    "porous_medium",
+    "problems",
+    "quadratic",
+    "resume",
+    "separable",
+    "solve",
+    "steps",
+    "theory",
+    "wasserstein",
+    "__version__",
+]

@@ -78,7 +78,7 @@ def _kernels(dtype: str) -> tuple[Any, Any]:
     kernels = {"float64": (_range64, _pieces64), "float32": (_range32, _pieces32)}
     serial, parallel = kernels[dtype]
     # Where the disk cache cannot be written, the kernel is compiled none the less.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, numba.NumbaWarning):
         serial(np.empty((0, 1), dtype), np.zeros(4, np.uint64), False, 0, 0)
     return serial, parallel
 

@@ -16,7 +16,8 @@ The stream never changes. It is Philox4x32-10 with
   block ``b % 256`` of particle ``i * folds + b // 256``.
 
 Uniforms in float64 come from words (0, 1) and (2, 3), low word first; in float32 from
-one word each. With m the leading 52 (23) bits they are (m + 1/2) 2^-52, inside (0, 1).
+one word each. With m the leading 52 (23) bits they are (m + 1/2) 2^-52 (2^-23), always
+inside (0, 1).
 
 Normals are made by Box and Muller from pairs of uniforms,
 
@@ -35,9 +36,7 @@ J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, Parallel random numbers: as 
 1, 2, 3, SC'11 (2011), doi:10.1145/2063384.2063405.
 G. E. P. Box, M. E. Muller, A note on the generation of random normal deviates,
 Ann. Math. Statist. 29 (1958), 610-611, doi:10.1214/aoms/1177706645.
-P. T. P. Tang, Table-driven implementation of the logarithm function in IEEE
-floating-point arithmetic, ACM Trans. Math. Softw. 16 (1990), doi:10.1145/98267.98294.
-The polynomials are those of FDLIBM (float64) and Cephes (float32).
+The polynomials are those of FDLIBM and, for sine and cosine in float32, of Cephes.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ from flows.arrays import DTYPES, array_like, dtype_name, is_torch
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Stream", "as_seed"]
+__all__ = ["Stream", "as_seed", "philox"]
 
 Array = Any
 
@@ -366,20 +365,33 @@ def fill_by_numpy(table: np.ndarray, place: np.ndarray, uniform: bool) -> None:
         table[:] = flat.reshape(n, blocks * per)[:, :d]
 
 
-def counters(index: Array, blocks: int, place: np.ndarray) -> tuple[Array, ...]:
-    """Counter and key words of the flat block numbers particle * blocks + block."""
+def counters(index: Array, blocks: int, place: np.ndarray) -> tuple[Any, Any]:
+    """Counter and key of the flat block numbers particle * blocks + block."""
     key, step, draw, first = place
     particle = first + index // U64(blocks)
     block = index % U64(blocks)
     particle = particle * U64(-(-blocks // 256)) + (block >> U64(8))
     high = (particle >> WORD) ^ ((block & U64(255)) << U64(16)) ^ (draw << U64(24))
-    return particle & MASK, high, step & MASK, step >> WORD, key & MASK, key >> WORD
+    counter = particle & MASK, high, step & MASK, step >> WORD
+    return counter, (key & MASK, key >> WORD)
 
 
 def philox(
-    c0: Array, c1: Array, c2: Array, c3: Array, k0: Array, k1: Array
+    counter: tuple[Array, Array, Array, Array], key: tuple[int, int]
 ) -> tuple[Array, Array, Array, Array]:
-    """Philox4x32-10: four words of 32 bits, all held in uint64."""
+    """Philox4x32-10: four words of 32 bits.
+
+    Parameters
+    ----------
+    counter : four uint64 arrays or numbers below 2^32
+    key : two numbers below 2^32
+
+    Returns
+    -------
+    four uint64 arrays or numbers below 2^32
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = U64(key[0]), U64(key[1])
     for _ in range(10):
         p0, p1 = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
         c0, c1 = (p1 >> WORD) ^ c1 ^ k0, p1 & MASK

@@ -20,6 +20,7 @@ from flows.arrays import (
     is_torch,
     namespace,
 )
+from flows.energies import Energy
 from flows.control import Adaptive, count_steps, positive
 from flows.hooks import notify
 from flows.loop import Runner, State, StepFailure
@@ -428,7 +429,7 @@ class Rule:
 
 def check_flow(flow: Any) -> None:
     """Refuse what is not a flow, saying how to make one."""
-    if hasattr(flow, "terms"):
+    if isinstance(flow, Energy):
         raise TypeError(
             f"`flow` is the energy {flow!r}; choose a space: "
             "`fl.Euclidean().flow(energy)` or `fl.Grid((-5, 5, 200)).flow(energy)`."

@@ -71,9 +71,9 @@ def newton(
     norm : callable, optional
         Largest absolute entry by default.
     tol : float, optional
-        Converged when norm(residual) <= tol. By default, after a step of relative size
-        1e-12 (float32: 1e-5) that lowered the residual tenfold, or when the residual
-        has fallen to eps times the first one.
+        Converged when norm(residual) <= tol; by default, after a step of relative size
+        1e-12 (float32: 1e-5) that lowered the residual tenfold. A step of rounding size
+        that does not lower the residual ends the iteration in both cases.
     floor : float
         Rounding level of the residual, for instance 8 eps times the norm of its largest
         term: below it, a residual that falls no more counts as converged.
@@ -94,7 +94,8 @@ def newton(
     residuals = [norm(r)]
     if not np.isfinite(residuals[0]):
         raise NewtonFailure("the residual at the first guess is not finite", residuals)
-    target = eps * residuals[0] if tol is None else tol
+    target = 0.0 if tol is None else tol
+    reach = 0.0
     for iteration in range(max_iterations + 1):
         size = residuals[-1]
         if size <= target:
@@ -104,14 +105,14 @@ def newton(
         step = -_solved(solve, x, r, residuals)
         fraction = _allowed(step_limit, x, step, residuals)
         # The step is Newton's own estimate of the error of x.
-        error = _largest(step) / max(_largest(x), float(np.finfo(float).tiny))
+        error, reach = _largest(step), max(reach, _largest(x))
         for _ in range(HALVINGS):
             trial = x + fraction * step
             value = residual(trial)
             new = norm(value)
             if new < (1.0 - 1e-4 * fraction) * size and all_finite(trial):
                 break
-            if size <= floor or error <= 8 * eps:
+            if size <= floor or error <= 8 * eps * reach:
                 return NewtonResult(x, iteration, residuals)
             fraction *= 0.5
         else:
@@ -121,7 +122,8 @@ def newton(
         x, r = trial, value
         residuals.append(new)
         # A small step is a small error only where convergence is fast.
-        if tol is None and fraction == 1.0 and error <= loose and new <= 0.1 * size:
+        fast = fraction == 1.0 and new <= 0.1 * size
+        if tol is None and fast and error <= loose * _largest(x):
             return NewtonResult(x, iteration + 1, residuals)
     if residuals[-1] <= floor:
         return NewtonResult(x, max_iterations, residuals)

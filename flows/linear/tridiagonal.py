@@ -16,17 +16,17 @@ Array = Any
 
 
 @lru_cache(maxsize=16)
-def _lapack(name: str, dtype: str) -> Any:
-    """LAPACK routine for a dtype; not held by the factors, which must pickle."""
+def _lapack(name: str, char: str) -> Any:
+    """LAPACK routine for a dtype's character; factors must pickle and hold none."""
     from scipy.linalg import lapack
 
-    return getattr(lapack, {"float32": "s", "float64": "d"}[dtype] + name)
+    return getattr(lapack, {"f": "s", "d": "d"}[char] + name)
 
 
 def _checked(sizes: dict[str, int], arrays: dict[str, np.ndarray]) -> None:
     """Lengths and dtypes of the diagonals."""
-    dtypes = {a.dtype.name for a in arrays.values()}
-    if len(dtypes) > 1 or not dtypes <= {"float32", "float64"}:
+    dtypes = {a.dtype.char for a in arrays.values()}
+    if dtypes != {"f"} and dtypes != {"d"}:
         raise TypeError(
             "The diagonals must all be float64 or all float32, "
             f"got {', '.join(a.dtype.name for a in arrays.values())}."
@@ -50,10 +50,10 @@ def _columns(x: np.ndarray, *diagonals: np.ndarray) -> tuple[np.ndarray, ...]:
     return diagonals if x.ndim == 1 else tuple(a[:, None] for a in diagonals)
 
 
-def _right_hand_side(b: np.ndarray, n: int, dtype: str) -> None:
-    if b.dtype.name != dtype:
+def _right_hand_side(b: np.ndarray, n: int, dtype: np.dtype[Any]) -> None:
+    if b.dtype != dtype:
         raise TypeError(
-            f"The right-hand side is {b.dtype.name}, the matrix {dtype}: "
+            f"The right-hand side is {b.dtype.name}, the matrix {dtype.name}: "
             "they must agree."
         )
     if b.ndim not in (1, 2) or b.shape[0] != n:
@@ -117,14 +117,14 @@ class Tridiagonal:
         """
         _finite(self.lower, self.diagonal, self.upper)
         lower, diagonal, upper = self.lower, self.diagonal, self.upper
-        n, dtype = len(diagonal), diagonal.dtype.name
+        n, dtype = len(diagonal), diagonal.dtype
         if n < 3:
             # SciPy's wrapper refuses n < 3: rows of the identity are appended.
             lower, diagonal, upper = (
                 np.concatenate([a, np.full(size - len(a), fill, dtype=dtype)])
                 for a, size, fill in ((lower, 2, 0), (diagonal, 3, 1), (upper, 2, 0))
             )
-        *factors, info = _lapack("gttrf", dtype)(lower, diagonal, upper)
+        *factors, info = _lapack("gttrf", dtype.char)(lower, diagonal, upper)
         if info > 0:
             raise np.linalg.LinAlgError(
                 f"The tridiagonal matrix is singular: pivot {info - 1} of {n} is zero."
@@ -153,12 +153,12 @@ class TridiagonalFactor:
         """
         if is_torch(b):
             return array_like(self.solve(to_numpy(b)), b)
-        dtype = self.factors[1].dtype.name
+        dtype = self.factors[1].dtype
         _right_hand_side(b, self.n, dtype)
         if self.n < 3:
             rest = np.zeros((3 - self.n, *b.shape[1:]), dtype=dtype)
             b = np.concatenate([b, rest])
-        x, _ = _lapack("gttrs", dtype)(*self.factors, b)
+        x, _ = _lapack("gttrs", dtype.char)(*self.factors, b)
         return x if self.n >= 3 else x[: self.n]
 
 
@@ -206,8 +206,8 @@ class CyclicTridiagonal:
         n = len(self.diagonal)
         row = np.arange(n)
         A = np.diag(self.diagonal)
-        np.add.at(A, (row, (row - 1) % n), self.lower)
-        np.add.at(A, (row, (row + 1) % n), self.upper)
+        A[row, (row - 1) % n] += self.lower
+        A[row, (row + 1) % n] += self.upper
         return A
 
     def factor(self) -> BandFactor:
@@ -223,7 +223,7 @@ class CyclicTridiagonal:
             For a singular matrix, and for entries that are not finite.
         """
         _finite(self.lower, self.diagonal, self.upper)
-        n, dtype = len(self.diagonal), self.diagonal.dtype.name
+        n, dtype = len(self.diagonal), self.diagonal.dtype
         order = np.empty(n, dtype=np.intp)
         order[::2] = np.arange((n + 1) // 2)
         order[1::2] = n - 1 - np.arange(n // 2)
@@ -234,8 +234,9 @@ class CyclicTridiagonal:
         band[4, place] = self.diagonal
         for values, step in ((self.lower, -1), (self.upper, 1)):
             column = np.roll(place, -step)
-            np.add.at(band, (4 + place - column, column), values)
-        lu, pivots, info = _lapack("gbtrf", dtype)(band, 2, 2)
+            # No entry occurs twice within one diagonal.
+            band[4 + place - column, column] += values
+        lu, pivots, info = _lapack("gbtrf", dtype.char)(band, 2, 2)
         if info > 0:
             raise np.linalg.LinAlgError(
                 f"The cyclic tridiagonal matrix of size {n} is singular."
@@ -269,7 +270,7 @@ class BandFactor:
         """
         if is_torch(b):
             return array_like(self.solve(to_numpy(b)), b)
-        dtype = self.lu.dtype.name
+        dtype = self.lu.dtype
         _right_hand_side(b, len(self.order), dtype)
-        x, _ = _lapack("gbtrs", dtype)(self.lu, 2, 2, b[self.order], self.pivots)
+        x, _ = _lapack("gbtrs", dtype.char)(self.lu, 2, 2, b[self.order], self.pivots)
         return x[self.place]

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.measures.quadrature import evaluate, gauss_legendre, panel_nodes
+from flows.measures.quadrature import (
+    evaluate,
+    gauss_legendre,
+    panel_nodes,
+    refuse_nan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +70,7 @@ def converged_expectation(
         points, weights = rule(n)
         y = evaluate(f, points)
         value, scale = float(weights @ y), float(np.abs(weights) @ np.abs(y))
-        _refuse_nan(value)
+        refuse_nan(value)
         change = abs(value - previous)
         if change <= 1e-12 * scale or value == previous:
             return value
@@ -79,14 +84,6 @@ def converged_expectation(
             "Empirical(measure.sample(n, rng))."
         )
     return value
-
-
-def _refuse_nan(value: float) -> None:
-    if np.isnan(value):
-        raise ValueError(
-            "The function is NaN somewhere on the support of the measure; check its "
-            "domain."
-        )
 
 
 def plane(
@@ -122,7 +119,7 @@ def plane(
         keep = np.abs(sums - values) <= 0.01 * rtol * size
         if spent > 100_000:
             keep[:] = True
-        _refuse_nan(float(np.sum(sums)))
+        refuse_nan(float(np.sum(sums)))
         total += float(np.sum(sums[keep]))
         scale += float(np.sum(np.abs(sums[keep])))
         split = np.repeat(~keep, 4)

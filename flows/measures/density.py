@@ -167,6 +167,9 @@ class Density(Measure):
     def integrate(self, g: Callable[[Array], Array]) -> float:
         return self.inner.integrate(g)
 
+    def entropy(self) -> float:
+        return self.inner.entropy()
+
     def _cells(self, edges: tuple[Array, ...]) -> Array:
         return self.inner._cells(edges)
 
@@ -249,7 +252,7 @@ def _image(source: Any, extent: Any, invert: bool) -> Histogram:
     raw = np.asarray(to_numpy(source))
     values = real_array(raw, "source")
     if values.ndim == 3 and values.shape[2] in (3, 4):
-        values = values[..., :3] @ LUMINANCE
+        values = np.sum(values[..., :3] * LUMINANCE, axis=-1)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(
             f"An image has shape (rows, columns) or (rows, columns, 3 or 4), got "

@@ -114,7 +114,7 @@ class Atomic(Measure):
 
     def expect(self, f: Callable[[Array], Array]) -> float:
         """Weighted sum of f over the atoms; f takes (n, d) and returns (n,)."""
-        return float(self.masses @ quadrature.evaluate(f, self.atoms))
+        return quadrature.mean(self.masses, quadrature.evaluate(f, self.atoms))
 
     def expect_difference(self, g: Callable[[Array], Array]) -> float:
         """Double sum of w_i w_j g(x_i - x_j).

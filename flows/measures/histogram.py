@@ -173,10 +173,13 @@ class Histogram(Measure):
         if self.d == 1:
             e, rho = self.edges[0], self.density
             return quadrature.adaptive(
-                lambda x, i: rho[i] * quadrature.evaluate(f, x[..., None]), e
+                lambda x, i: quadrature.weighted(
+                    rho[i], quadrature.evaluate(f, x[..., None])
+                ),
+                e,
             )
         points, volumes = self._nodes()
-        return float(volumes @ quadrature.evaluate(f, points))
+        return quadrature.mean(volumes, quadrature.evaluate(f, points))
 
     def _nodes(self) -> tuple[Array, Array]:
         """Gauss nodes (N, d) of all cells and the mass (N,) that each stands for."""

@@ -17,8 +17,11 @@ __all__ = [
     "gauss_legendre",
     "hat_rule",
     "kronrod_panels",
+    "mean",
     "pairs",
     "panel_nodes",
+    "refuse_nan",
+    "weighted",
 ]
 
 Array = Any
@@ -60,6 +63,27 @@ def _kronrod(n: int) -> tuple[Array, Array, Array]:
     gauss = np.zeros(n)
     gauss[1::2] = np.polynomial.legendre.leggauss(n // 2)[1]
     return 0.5 * (1.0 + nodes), 0.5 * kronrod, 0.5 * gauss
+
+
+def weighted(weight: Array, y: Array) -> Array:
+    """weight * y, and 0 where the weight is 0 even if y is infinite there."""
+    return np.where(weight > 0, weight * np.where(weight > 0, y, 0.0), 0.0)
+
+
+def mean(weights: Array, y: Array) -> float:
+    """Sum of weight * y, refusing NaN where there is weight."""
+    value = float(np.sum(weighted(weights, y)))
+    refuse_nan(value)
+    return value
+
+
+def refuse_nan(value: float) -> None:
+    """ValueError when an integral is NaN."""
+    if np.isnan(value):
+        raise ValueError(
+            "The function is NaN somewhere on the support of the measure; check its "
+            "domain."
+        )
 
 
 def hat_rule(n: int, graded: bool) -> tuple[Array, Array]:
@@ -147,11 +171,7 @@ def adaptive(
         middle = 0.5 * (a + b)
         a, b = np.concatenate([a, middle]), np.concatenate([middle, b])
         index = np.concatenate([index, index])
-    if np.isnan(total):
-        raise ValueError(
-            "The integrand is NaN somewhere on the support of the measure; check the "
-            "domain of the function."
-        )
+    refuse_nan(total)
     return total
 
 

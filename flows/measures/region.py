@@ -10,7 +10,7 @@ from flows.measures import cubature
 from flows.measures.base import Measure
 from flows.measures.checks import as_points, generator, sample_size
 from flows.measures.line import checked_values
-from flows.measures.quadrature import evaluate, panel_nodes
+from flows.measures.quadrature import evaluate, mean, panel_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,9 +147,9 @@ class RegionDensity(Measure):
 
     def moments(self) -> tuple[Array, Array]:
         w = self.volumes * self.density
-        mean = w @ self.points
-        z = self.points - mean
-        return mean, (w[:, None] * z).T @ z
+        center = w @ self.points
+        z = self.points - center
+        return center, (w[:, None] * z).T @ z
 
     def pdf(self, x: Array) -> Array:
         points = as_points(x, self.d)
@@ -163,13 +163,7 @@ class RegionDensity(Measure):
             return np.log(self.pdf(x))
 
     def expect(self, f: Callable[[Array], Array]) -> float:
-        y = evaluate(f, self.points)
-        if np.isnan(y).any():
-            raise ValueError(
-                "The function is NaN somewhere on the support of the measure; check "
-                "its domain."
-            )
-        return float((self.volumes * self.density) @ y)
+        return mean(self.volumes * self.density, evaluate(f, self.points))
 
     def integrate(self, g: Callable[[Array], Array]) -> float:
         return float(self.volumes @ np.asarray(g(self.density), dtype=float))

@@ -59,7 +59,7 @@ def curve(space: Any, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     midpoints of the gaps.
     """
     if isinstance(space, Grid):
-        return np.ravel(np.asarray(space.centers[0], dtype=float)), u
+        return np.asarray(space.centers, dtype=float), u
     x = np.asarray(u, dtype=float)
     with np.errstate(divide="ignore"):
         density = 1.0 / (x.size * np.diff(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,14 @@ def time_text(t: float) -> str:
     return f"{float(t):.3g}"
 
 
-def save(picture: Any, name: str, out: Any = "figures", dpi: float = 200) -> Path:
+def save(
+    picture: Any,
+    name: str,
+    out: Any = "figures",
+    *,
+    dpi: float = 200,
+    colors: int | None = None,
+) -> Path:
     """Write the figure of an Axes (or a Figure) to ``out/name``.
 
     Parameters
@@ -123,11 +131,27 @@ def save(picture: Any, name: str, out: Any = "figures", dpi: float = 200) -> Pat
         With the ending that chooses the format: ``.png``, ``.pdf``, ``.svg``.
     out : path
         Folder; made if it is not there.
+    colors : int, optional
+        Palette of a PNG, 2 to 256 colors: a third of the size for photographs.
     """
     first = np.ravel(np.asarray(picture, dtype=object))[0]
     figure = first if hasattr(first, "savefig") else first.figure
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    figure.savefig(path, dpi=dpi, facecolor=figure.get_facecolor())
+    if colors is None:
+        figure.savefig(path, dpi=dpi, facecolor=figure.get_facecolor())
+        return path
+    if path.suffix.lower() != ".png" or not 2 <= colors <= 256:
+        raise ValueError(
+            f"`colors` is a palette of 2 to 256 colors for .png, got {colors} for {name!r}."
+        )
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, format="png", facecolor=figure.get_facecolor())
+    with Image.open(buffer) as image:
+        full = image.convert("RGB")
+        palette = full.quantize(colors, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
+        full.quantize(palette=palette).save(path, optimize=True)
     return path

@@ -85,10 +85,9 @@ class Problem:
     @property
     def initial(self) -> Any:
         """Initial datum: ``start``, or the exact solution at ``t[0]``."""
-        if self.start is not None:
+        if self.exact is None or self.start is not None:
             return self.start
-        assert_exact = self.exact
-        return None if assert_exact is None else assert_exact(self.t[0])
+        return self.exact(self.t[0])
 
     def grid(self, n: int) -> Any:
         """``Grid`` of n cells along every axis of ``box``, with the right boundary.

@@ -81,7 +81,7 @@ class Euclidean(Space):
         if isinstance(measure, Dirac):
             return self.create(np.atleast_1d(np.asarray(measure.mean, dtype=float)))
         if isinstance(measure, Empirical):
-            return self.create(measure.points)
+            return self.create(measure.atoms)
         raise TypeError(
             f"{self!r} takes an array or a Dirac measure as `u0`, got {measure!r}; "
             "measures live on Grid, Quantiles or Particles."

@@ -194,8 +194,9 @@ def hessian(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Arra
             result[..., i, :] += part
             result[..., :, i] += part
         if has_outer:
-            scaled = _column(outputs.pop(0)) * n
-            result += scaled[..., :, None] * n[..., None, :]
+            # In this order the product is symmetric to the last bit.
+            outer = n[..., :, None] * n[..., None, :]
+            result += _column(_column(outputs.pop(0))) * outer
         if has_radial:
             part = outputs.pop(0)
             for i in range(d):

@@ -177,7 +177,7 @@ def _cast(quadratic: QuadraticField, x: Array) -> tuple[Any, Any, Any]:
     known = _CASTS.setdefault(quadratic, {})
     if key not in known:
         A, center, b = (
-            array_like(v, x) if np.ndim(v) else v
+            array_like(np.array(v), x) if np.ndim(v) else v
             for v in (quadratic.A, quadratic.center, quadratic.b)
         )
         known[key] = (A, center, b)
