@@ -189,6 +189,8 @@ class Runner:
         control = self.dt
         if not isinstance(control, Adaptive):
             raise TypeError("adaptive steps need Adaptive")
+        if stop <= state.t:
+            return
         if state.h == 0.0:
             h = first_step(
                 self.flow, control, state.t, state.u, self.scheme.order, stop - state.t

@@ -45,9 +45,7 @@ def test_velocity_is_minus_n_times_the_gradient_of_the_energy(energy):
     q = fl.Quantiles(7)
     flow, u = q.flow(energy), q.project(NORMAL)
     step = 1e-6 * np.eye(7)
-    slopes = [
-        (flow.energy(0.0, u + e) - flow.energy(0.0, u - e)) / 2e-6 for e in step
-    ]
+    slopes = [(flow.energy(0.0, u + e) - flow.energy(0.0, u - e)) / 2e-6 for e in step]
     assert flow.velocity(0.0, u) == pytest.approx(-7 * np.array(slopes), abs=2e-7)
 
 
@@ -526,7 +524,7 @@ def test_wrong_states_are_refused(u, text):
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="`n` must be a positive integer, got 0"):
         fl.Quantiles(0)
-    with pytest.raises(TypeError, match="`n` must be a positive integer, got 1.5"):
+    with pytest.raises(TypeError, match=r"`n` must be a positive integer, got 1\.5"):
         fl.Quantiles(1.5)
     with pytest.raises(ValueError, match="`dtype` must be one of"):
         fl.Quantiles(3, dtype="float16")
@@ -536,8 +534,8 @@ def test_wrong_arguments_are_refused():
         fl.Quantiles(5).flow(-1.0 * fl.Entropy(1.0))
     with pytest.raises(TypeError, match="use Particles or Grid"):
         fl.Quantiles(5).project(fl.Gaussian([0.0, 0.0], 1.0))
+    flow = fl.Quantiles(5).flow(fl.Potential("x**2 + y**2"))
     with pytest.raises(ValueError, match="names y"):
-        flow = fl.Quantiles(5).flow(fl.Potential("x**2 + y**2"))
         flow.velocity(0.0, np.arange(5.0))
 
 

@@ -215,6 +215,7 @@ def test_a_single_number_is_no_point():
         ("-r**1.5", 0.0),
         ("x*r", 0.0),
         ("x/r", 0.0),
+        ("min(2, sqrt(r - 0.7)) + 0*x", 0.0),
     ],
 )
 @pytest.mark.parametrize("d", [1, 2, 3, 6])
@@ -685,6 +686,29 @@ def test_the_dispatcher_passes_fields_through():
     assert field(F, time_dependent=True) is F
     assert field(F, parameters={"k": 2.0}).parameters == {"k": 2.0}
     assert isinstance(field(np.float64(2.0)), Constant)
+
+
+def test_values_do_not_depend_on_blocks():
+    x = np.random.default_rng(0).normal(size=(2 * programs.BLOCK + 77, 2))
+    for F in (field("exp(-r)*x + log(1 + y**2)"), SeparableField("x**3 + sqrt(x + 9)")):
+        for evaluate in (F.value, F.gradient):
+            whole = evaluate(x)
+            np.testing.assert_array_equal(whole[:500], evaluate(x[:500]))
+            np.testing.assert_array_equal(whole[-300:], evaluate(x[-300:]))
+    k = np.linspace(0.0, 1.0, len(x))
+    G = field("k*r**2/2", parameters={"k": k})
+    np.testing.assert_array_equal(G.gradient(x), k[:, None] * x)
+    one_axis = SeparableField("x**3").gradient(x[:, 0])
+    np.testing.assert_array_equal(one_axis, 3.0 * (x[:, 0] * x[:, 0]))
+
+
+def test_one_point_may_have_very_many_coordinates():
+    x = np.linspace(0.0, 1.0, programs.BLOCK + 5)
+    F, S = field("exp(-r) + r**2/2"), SeparableField("x**4/4")
+    r = np.linalg.norm(x)
+    assert F.value(x) == pytest.approx(np.exp(-r) + r**2 / 2)
+    np.testing.assert_allclose(F.gradient(x), x * (1 - np.exp(-r) / r), rtol=1e-12)
+    np.testing.assert_allclose(S.gradient(x), x**3, rtol=1e-13)
 
 
 def test_gradients_are_as_fast_as_written_by_hand():

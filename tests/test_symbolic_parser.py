@@ -86,10 +86,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("text", "message"), HOSTILE)
 def test_everything_but_formulas_is_refused_at_once(text, message):
-    start = time.perf_counter()
-    with pytest.raises(ValueError, match=message):
-        parse(text, NAMES)
-    assert time.perf_counter() - start < 0.05
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with pytest.raises(ValueError, match=message):
+            parse(text, NAMES)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.05
 
 
 def test_a_text_that_is_no_string_is_refused():

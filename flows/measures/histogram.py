@@ -213,10 +213,12 @@ class Histogram(Measure):
         return quadrature.pairs(lambda x: x, density, e, g, order=6)
 
     def _expect_by_hats(self, g: Callable[[Array], Array], h: list[float]) -> float:
-        from scipy.signal import fftconvolve
-
-        mirrored = self.masses[(slice(None, None, -1),) * self.d]
-        A = np.maximum(fftconvolve(self.masses, mirrored), 0.0)
+        shape = tuple(2 * n - 1 for n in self.masses.shape)
+        axes = tuple(range(self.d))
+        power = np.abs(np.fft.rfftn(self.masses, shape, axes)) ** 2
+        # Padded, so no shift wraps around; shift 0 is moved to the middle.
+        A = np.fft.fftshift(np.fft.irfftn(power, shape, axes))
+        A = np.maximum(A, 0.0)
         shifts = [
             (np.arange(n) - n // 2) * step for n, step in zip(A.shape, h, strict=True)
         ]

@@ -168,31 +168,58 @@ class Mixture(Measure):
         ends = np.stack(
             [(c.upper_quantile if upper else c.quantile)(levels) for _, c in parts]
         )
-        lo, hi = ends.min(axis=0), ends.max(axis=0)
-        out = np.where(lo == hi, lo, -np.inf if not upper else np.inf)
-        search = np.flatnonzero((levels > 0) & (lo < hi))
-        if levels.size and (levels == 0).any():
-            box = self.support_box()[0]
-            out[levels == 0] = box[1] if upper else box[0]
-        if search.size:
-            sign = -1.0 if upper else 1.0
-            a, b = (-hi, -lo) if upper else (lo, hi)
-            tail = self.survival if upper else self.cdf
-            slope = self.pdf if self.has_density else np.zeros_like
-            a, b, s = a[search], b[search], levels[search]
-            guess = None
-            if s.size > TABLE:
-                grid = np.linspace(a.min(), b.max(), TABLE)
-                guess = np.interp(s, tail(sign * grid), grid)
-            out[search] = sign * invert(
-                lambda x, i: tail(sign * x),
-                lambda x, i: slope(sign * x),
-                s,
-                a,
-                b,
-                guess,
-            )
+        out, hi = ends.min(axis=0), ends.max(axis=0)
+        if (levels == 0).any():
+            out[levels == 0] = self.support_box()[0, int(upper)]
+        search = np.flatnonzero((levels > 0) & (out < hi))
+        sign = -1.0 if upper else 1.0
+        lo, hi, s = out[search], hi[search], levels[search]
+        if upper:
+            lo, hi = -hi, -lo
+        found, at = self._on_atoms(s, upper)
+        out[search[found]] = sign * at[found]
+        rest = ~found
+        if rest.any():
+            solved = self._between_atoms(s[rest], lo[rest], hi[rest], upper)
+            out[search[rest]] = sign * solved
         return out
+
+    def _atoms(self) -> tuple[Array, Array]:
+        """Positions (sorted) and masses of the atoms on the line."""
+        parts = [(w, c.pieces()) for w, c in self._charged()]
+        points = [p.left[p.left == p.right] for _, p in parts if p]
+        masses = [w * p.weights[p.left == p.right] for w, p in parts if p]
+        if not sum(x.size for x in points):
+            return np.empty(0), np.empty(0)
+        positions, where = np.unique(np.concatenate(points), return_inverse=True)
+        return positions, np.bincount(where, np.concatenate(masses))
+
+    def _on_atoms(self, s: Array, upper: bool) -> tuple[Array, Array]:
+        """Which levels fall on an atom, and the atom (its negative from above)."""
+        x, mass = self._atoms()
+        if x.size == 0:
+            return np.zeros(s.size, dtype=bool), s
+        if upper:
+            x, mass = x[::-1], mass[::-1]
+        after = self.survival(x) + mass if upper else self.cdf(x)
+        i = np.minimum(np.searchsorted(after, s, "left"), x.size - 1)
+        found = (s <= after[i]) & (s > after[i] - mass[i])
+        return found, -x[i] if upper else x[i]
+
+    def _between_atoms(self, s: Array, lo: Array, hi: Array, upper: bool) -> Array:
+        """Quantiles, their negatives from above, where the cdf is continuous."""
+        sign = -1.0 if upper else 1.0
+        tail = self.survival if upper else self.cdf
+        smooth = [(w, c) for w, c in self._charged() if c.has_density]
+
+        def slope(x: Array, _: Array) -> Array:
+            return sum((w * c.pdf(sign * x) for w, c in smooth), np.zeros_like(x))
+
+        guess = None
+        if s.size > TABLE:
+            grid = np.linspace(lo.min(), hi.max(), TABLE)
+            guess = np.interp(s, tail(sign * grid), grid)
+        return invert(lambda x, _: tail(sign * x), slope, s, lo, hi, guess)
 
     def potential(self) -> Any:
         """-log pdf with exact derivatives, for mixtures of Gaussian measures."""

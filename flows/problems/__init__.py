@@ -1,12 +1,23 @@
-"""Problems: energies with their exact solutions, one file a family."""
+"""Energies with the exact solutions of their gradient flows.
+
+Each function makes a ``Problem``: the energy, ``exact(t)``, a recommended interval, and
+what theory knows about it.
+
+>>> import flows as fl
+>>> p = fl.problems.ornstein_uhlenbeck(mean=1.5, std=0.5)
+>>> p.exact(0.0)
+Gaussian(1.5, 0.5)
+"""
 
 from __future__ import annotations
 
 from flows.problems.base import Problem
+from flows.problems.bounded import periodic_heat, reflected_heat
 from flows.problems.euclidean import (
     absolute_value,
     double_well,
     lasso,
+    log_barrier,
     logistic,
     power,
     quadratic,
@@ -17,14 +28,15 @@ from flows.problems.fokker_planck import (
     ornstein_uhlenbeck,
     ornstein_uhlenbeck_mixture,
 )
-from flows.problems.gibbs import gibbs, metastable, spectral_gap
+from flows.problems.gibbs import gibbs, metastable
 from flows.problems.interaction import (
     aggregation_quadratic,
     attraction_repulsion,
+    mckean_vlasov_mixture,
     mckean_vlasov_quadratic,
 )
 from flows.problems.nonlinear import barenblatt, confined_barenblatt
-from flows.problems.series import periodic_heat, reflected_heat
+from flows.problems.spectral import spectral_gap
 
 __all__ = [
     "Problem",
@@ -37,7 +49,9 @@ __all__ = [
     "gibbs",
     "heat",
     "lasso",
+    "log_barrier",
     "logistic",
+    "mckean_vlasov_mixture",
     "mckean_vlasov_quadratic",
     "metastable",
     "ornstein_uhlenbeck",

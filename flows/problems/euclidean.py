@@ -74,7 +74,9 @@ class QuadraticPath:
         """Value of the quadratic along the path."""
         x = self(t)
         y = self.modes.to(x - self.center)
-        return _number_or_array(0.5 * np.sum(self.modes.values * y * y, -1) - x @ self.b)
+        return _number_or_array(
+            0.5 * np.sum(self.modes.values * y * y, -1) - x @ self.b
+        )
 
 
 def quadratic(
@@ -133,7 +135,9 @@ def quadratic(
     return Problem(
         "quadratic",
         energies.quadratic(
-            diagonal, center=None if center is None else c, b=None if b is None else force
+            diagonal,
+            center=None if center is None else c,
+            b=None if b is None else force,
         ),
         exact,
         interval(t),
@@ -213,7 +217,11 @@ def power(
     if p == 2.0:
         energy = energies.quadratic(1.0)
     elif p == 1.0:
+        energy = Potential(length)
+    elif p.is_integer() and p <= 64:
+        energy = Potential(f"{length}**{int(p)}/{int(p)}")
     else:
+        energy = Potential(f"{length}**p/p", parameters={"p": p})
     return Problem(
         "power",
         energy,
@@ -332,9 +340,7 @@ def _absolute_energy(x0: Array, t: float) -> Any:
     return _number_or_array(np.sum(np.abs(_absolute_path(x0, t)), axis=-1))
 
 
-def absolute_value(
-    x0: Any = 1.0, *, t: tuple[float, float] | None = None
-) -> Problem:
+def absolute_value(x0: Any = 1.0, *, t: tuple[float, float] | None = None) -> Problem:
     """V(x) = sum_i abs(x_i): every coordinate walks to 0 at unit speed and stays.
 
     Proximal steps (minimizing movements) are exact; explicit ones chatter.

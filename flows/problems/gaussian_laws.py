@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.energies import Energy
 from flows.measures import Dirac, Gaussian, Measure, Mixture
 from flows.measures.checks import as_weights, real_array
 from flows.problems.arguments import nice_box, time
-from flows.problems.modes import Modes
 
-__all__ = ["GaussianPath", "law", "mixture_parts", "path_box"]
+if TYPE_CHECKING:
+    from flows.energies import Energy
+    from flows.problems.modes import Modes
+
+__all__ = ["GaussianPath", "describe", "law", "mixture_parts", "path_box"]
 
 Array = Any
 REACH = 7.7
@@ -35,9 +37,7 @@ def law(mean: Any, std: Any, d: int | None = None) -> tuple[Array, Array]:
     return gaussian.center, gaussian.covariance
 
 
-def mixture_parts(
-    means: Any, stds: Any, weights: Any
-) -> tuple[Array, Array, Array]:
+def mixture_parts(means: Any, stds: Any, weights: Any) -> tuple[Array, Array, Array]:
     """Weights (k,), means (k, d) and covariances (k, d, d) of a mixture.
 
     ``stds`` is one number for all, or a sequence of k entries, each of the kind that
@@ -95,9 +95,7 @@ class GaussianPath:
 
     def __call__(self, t: float) -> Measure:
         means, covariances = self.parts(t)
-        components = [
-            _component(m, S) for m, S in zip(means, covariances, strict=True)
-        ]
+        components = [_component(m, S) for m, S in zip(means, covariances, strict=True)]
         if len(components) == 1:
             return components[0]
         return Mixture(components, self.weights)

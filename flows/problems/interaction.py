@@ -81,7 +81,9 @@ def mckean_vlasov_quadratic(
     ----------
     Carrillo, McCann, Villani, doi:10.4171/RMI/376.
     """
-    size = max(np.ravel(real_array(center, "center")).size, *map(_size, (rate, coupling)))
+    size = max(
+        np.ravel(real_array(center, "center")).size, *map(_size, (rate, coupling))
+    )
     m, S = law(mean, std)
     if m.size == 1 and size > 1:
         m, S = law(mean, std, size)
@@ -384,9 +386,7 @@ def attraction_repulsion(
         difference = 2.0 * float(np.mean(levels * x))
         third = float(np.mean(levels**2))
     exact = Spreading(start, mean, q, c)
-    energy: Energy = Interaction(
-        "q*x**2/2 - c*abs(x)", parameters={"q": q, "c": c}
-    )
+    energy: Energy = Interaction("q*x**2/2 - c*abs(x)", parameters={"q": q, "c": c})
     rest = None
     if q > 0:
         rest = Spreading(start, mean, q, c)(800.0 / q)

@@ -1,4 +1,4 @@
-"""Porous-medium equations: self-similar solutions, free and confined."""
+"""Porous-medium diffusion, free and confined, with its moving front."""
 
 from __future__ import annotations
 
@@ -8,170 +8,198 @@ from typing import Any
 
 import numpy as np
 
-from flows.energies import porous_medium
-from flows.energies import quadratic as quadratic_energy
-from flows.measures import Barenblatt
-from flows.problems.arguments import nice_box, number, vector
+from flows import energies
+from flows.measures import Barenblatt, Dirac, Measure
+from flows.problems.arguments import interval, nice_box, number, time, vector
 from flows.problems.base import Problem
 
 __all__ = ["barenblatt", "confined_barenblatt"]
 
 Array = Any
-REFERENCE = "F. Otto, Comm. PDE 26 (2001), doi:10.1081/PDE-100002243"
+VAZQUEZ = (
+    "J. L. Vazquez, The Porous Medium Equation, Oxford 2007, "
+    "doi:10.1093/acprof:oso/9780198569039.001.0001"
+)
+OTTO = "F. Otto, Comm. PDE 26 (2001), doi:10.1081/PDE-100002243"
 
 
-def profile(m: float, d: int, t: float, center: Array) -> Barenblatt:
-    """Barenblatt profile of mass 1."""
-    return Barenblatt(m, d, t, center=float(center[0]) if d == 1 else center)
+def _front_spaces(d: int) -> tuple[str, ...]:
+    return {1: ("Grid", "Quantiles"), 2: ("Grid",)}.get(d, ())
 
 
-def internal_energy(m: float, d: int, t: float) -> float:
-    """int U^m/(m-1) of a profile of mass 1: b m2 / (d (m-1) t), m2 its second moment."""
-    b = 1.0 / (d * (m - 1.0) + 2.0)
-    _, S = profile(m, d, t, np.zeros(d)).moments()
-    return float(b * np.trace(S) / (d * (m - 1.0) * t))
-
-
-@dataclass(frozen=True, eq=False)
-class FreeProfile:
-    """Barenblatt solution at time t > 0."""
-
-    m: float
-    d: int
-    center: Array
-
-    def __call__(self, t: float) -> Barenblatt:
-        return profile(self.m, self.d, t, self.center)
-
-
-@dataclass(frozen=True, eq=False)
-class FreeEnergy:
-    """F of the free solution."""
-
-    m: float
-    d: int
-
-    def __call__(self, t: float) -> float:
-        return internal_energy(self.m, self.d, t)
-
-
-def dimension(d: Any) -> int:
-    """A dimension d >= 1."""
+def _dimension(d: Any) -> int:
     if isinstance(d, bool) or not isinstance(d, (int, np.integer)) or d < 1:
         raise ValueError(f"`d` must be an integer >= 1, got {d!r}.")
     return int(d)
 
 
-def barenblatt(m: float = 2.0, d: int = 1, *, center: Any = 0.0) -> Problem:
-    """d_t u = Lap u^m from a point source of mass 1, any m > 1 and dimension.
+@dataclass(frozen=True, eq=False)
+class FreePath:
+    """Barenblatt profiles about a fixed center."""
 
-    The front stands at ``exact(t).radius`` and moves as t^b, b = 1/(d(m-1) + 2).
+    m: float
+    d: int
+    center: Array
+
+    def __call__(self, t: float) -> Measure:
+        s = time(t, 0.0)
+        if s == 0.0:
+            return Dirac(self.center)
+        return Barenblatt(self.m, self.d, s, center=self.center)
+
+    def energy(self, t: float) -> float:
+        """int u^m/(m-1) dx = beta E abs(x - c)^2 / (d (m-1) t)."""
+        law = self(t)
+        return law.energy if isinstance(law, Barenblatt) else math.inf
+
+
+def barenblatt(
+    m: float = 2.0,
+    d: int = 1,
+    *,
+    center: Any = 0.0,
+    t: tuple[float, float] = (0.1, 1.1),
+) -> Problem:
+    """Source solution of the porous-medium equation d_t u = Lap u^m, mass 1.
+
+    The energy is int u^m/(m-1) dx; see ``Barenblatt`` for the profile, whose radius
+    grows like t^beta with beta = 1/(d(m-1) + 2).
 
     Parameters
     ----------
     m : float
+        m > 1.
     d : int
+        Dimension.
     center : float or (d,) array
+    t : tuple of float
+        From t0 >= 0; at 0 the solution is a Dirac mass, which no grid resolves.
+
+    Returns
+    -------
+    Problem
+        The decay is algebraic, energy ~ t^(2 beta - 1). Constants: ``beta``, ``C``,
+        ``k`` of the profile and ``radius``, that of the support at time 1.
+
+    References
+    ----------
+    Vazquez, doi:10.1093/acprof:oso/9780198569039.001.0001.
     """
-    m, d = number(m, "m", above=1.0), dimension(d)
-    c = vector(center, d, "center")
-    exact = FreeProfile(m, d, c)
-    b = 1.0 / (d * (m - 1.0) + 2.0)
-    radius = exact(1.1).radius
+    d = _dimension(d)
+    m = number(m, "m", above=1.0)
+    span = interval(t, 0.0)
+    path = FreePath(m, d, vector(center, d, "center"))
+    unit, last = Barenblatt(m, d), Barenblatt(m, d, span[1])
+    reach = 1.2 * last.radius
     return Problem(
         "barenblatt",
-        porous_medium(m),
-        exact,
-        (0.1, 1.1),
-        spaces=("Grid", "Quantiles") if d == 1 else ("Grid",),
-        box=nice_box(c - 1.2 * radius, c + 1.2 * radius),
-        exact_energy=FreeEnergy(m, d),
-        constants={"b": b, "radius": exact(1.0).radius},
-        reference=REFERENCE,
+        energies.porous_medium(m),
+        path,
+        span,
+        spaces=_front_spaces(d),
+        box=nice_box(path.center - reach, path.center + reach),
+        exact_energy=path.energy,
+        constants={"beta": unit.beta, "C": unit.C, "k": unit.k, "radius": unit.radius},
+        reference=VAZQUEZ,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class ConfinedProfile:
-    """u = s^{-d} G(x/s): s^{1/b} = b/lam + (s0^{1/b} - b/lam) e^{-lam t/b}."""
+class ConfinedPath:
+    """Barenblatt profiles whose internal time tends to beta/lam."""
 
     m: float
     d: int
     lam: float
-    start: float
     center: Array
-    rest: Array
+    offset: Array
+    first: float
 
     def clock(self, t: float) -> float:
-        """s^{1/b}, the time of the free solution with the same profile."""
-        b = 1.0 / (self.d * (self.m - 1.0) + 2.0)
-        end = b / self.lam
-        return end + (self.start - end) * math.exp(-self.lam * t / b)
+        """Time of the free solution with the same profile."""
+        beta = 1.0 / (self.d * (self.m - 1.0) + 2.0)
+        decay = time(t, 0.0) * self.lam / beta
+        rest = -math.expm1(-decay) * beta / self.lam
+        return rest + self.first * math.exp(-decay)
 
-    def place(self, t: float) -> Array:
-        """The center at time t."""
-        return self.rest + math.exp(-self.lam * t) * (self.center - self.rest)
+    def __call__(self, t: float) -> Measure:
+        s = self.clock(t)
+        center = self.center + math.exp(-self.lam * time(t)) * self.offset
+        return Barenblatt(self.m, self.d, s, center=center) if s > 0 else Dirac(center)
 
-    def __call__(self, t: float) -> Barenblatt:
-        return profile(self.m, self.d, self.clock(t), self.place(t))
-
-
-@dataclass(frozen=True, eq=False)
-class ConfinedEnergy:
-    """int U^m/(m-1) + int lam |x - rest|^2/2 U in closed form."""
-
-    law: ConfinedProfile
-
-    def __call__(self, t: float) -> float:
-        law = self.law
-        mean, S = law(t).moments()
-        z = mean - law.rest
-        inner = internal_energy(law.m, law.d, law.clock(t))
-        return inner + 0.5 * law.lam * float(np.trace(S) + z @ z)
+    def energy(self, t: float) -> float:
+        """int u^m/(m-1) dx + (lam/2) E abs(x - center)^2."""
+        law = self(t)
+        if not isinstance(law, Barenblatt):
+            return math.inf
+        distance = law.second_moment + float(np.sum((law.center - self.center) ** 2))
+        return law.energy + 0.5 * self.lam * distance
 
 
 def confined_barenblatt(
     m: float = 2.0,
     d: int = 1,
-    *,
     lam: float = 1.0,
-    start: float = 0.05,
-    center: Any = 0.5,
-    rest: Any = 0.0,
+    *,
+    radius: float = 0.5,
+    mean: Any = 0.5,
+    center: Any = 0.0,
+    t: tuple[float, float] = (0.0, 2.0),
 ) -> Problem:
-    """d_t u = Lap u^m + lam div((x - rest) u): a moving, breathing Barenblatt profile.
+    """Porous medium in a well, d_t u = Lap u^m + lam div((x - c) u), mass 1.
+
+    u is the free Barenblatt profile at the internal time
+    s = beta/lam + (s0 - beta/lam) e^{-lam t/beta}, about c + e^{-lam t} (mean - c).
 
     Parameters
     ----------
-    m, d : float, int
-        Exponent m > 1 and dimension.
+    m : float
+        m > 1.
+    d : int
+        Dimension.
     lam : float
-        Curvature of the potential lam |x - rest|^2/2, positive.
-    start : float
-        Time of the free solution whose profile is the start.
-    center, rest : float or (d,) array
-        Center of the start and of the potential.
+        lam > 0; the potential is lam abs(x - c)^2 / 2.
+    radius : float
+        Radius of the support at time 0, >= 0; it sets s0.
+    mean : float or (d,) array
+        Center of mass at time 0.
+    center : float or (d,) array
+        c.
+    t : tuple of float
+        From t0 >= 0.
+
+    Returns
+    -------
+    Problem
+        ``rate`` is 2 lam, reached by the center of mass. Constants: ``beta`` and
+        ``radius``, that of the stationary state.
+
+    References
+    ----------
+    Otto, doi:10.1081/PDE-100002243.
     """
-    m, d = number(m, "m", above=1.0), dimension(d)
-    lam, s = number(lam, "lam", above=0.0), number(start, "start", above=0.0)
-    c, r = vector(center, d, "center"), vector(rest, d, "rest")
-    exact = ConfinedProfile(m, d, lam, s, c, r)
-    b = 1.0 / (d * (m - 1.0) + 2.0)
-    limit = profile(m, d, b / lam, r)
-    radius = max(limit.radius, exact(0.0).radius)
-    lo = np.minimum(c, r) - 1.2 * radius
-    hi = np.maximum(c, r) + 1.2 * radius
-    energy = porous_medium(m) + quadratic_energy(lam, center=r if d > 1 else float(r[0]))
+    d = _dimension(d)
+    m, lam = number(m, "m", above=1.0), number(lam, "lam", above=0.0)
+    radius = number(radius, "radius", least=0.0)
+    c, start = vector(center, d, "center"), vector(mean, d, "mean")
+    span = interval(t, 0.0)
+    unit = Barenblatt(m, d)
+    first = (radius / unit.radius) ** (1.0 / unit.beta)
+    path = ConfinedPath(m, d, lam, c, start - c, first)
+    rest = Barenblatt(m, d, unit.beta / lam, center=c)
+    reach = 1.2 * max(radius, rest.radius)
+    lo, hi = np.minimum(c, start) - reach, np.maximum(c, start) + reach
+    well = energies.quadratic(lam, center=c if c.any() else None)
     return Problem(
-        "confined barenblatt",
-        energy,
-        exact,
-        (0.0, 2.0 / lam),
-        limit=limit,
-        spaces=("Grid", "Quantiles") if d == 1 else ("Grid",),
+        "confined_barenblatt",
+        energies.porous_medium(m, well),
+        path,
+        span,
+        limit=rest,
+        spaces=_front_spaces(d),
         box=nice_box(lo, hi),
-        exact_energy=ConfinedEnergy(exact),
+        exact_energy=path.energy,
         rate=2.0 * lam,
-        constants={"b": b, "radius": limit.radius},
-        reference=REFERENCE,
+        constants={"beta": unit.beta, "radius": rest.radius},
+        reference=OTTO,
     )

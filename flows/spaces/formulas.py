@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ Expr = Any
 
 # Distributing products over sums can multiply their number.
 LONGEST = 80
+# A Hessian has d^2 entries, each a formula.
+MOST_COORDINATES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,9 @@ def even_parts(term: Interaction, d: int) -> EvenParts | None:
         if np.any(function.gradient(origin)):
             return None
         return EvenParts(function.matrix(d), constant=float(function.value(origin)[0]))
-    expr = numeric_expr(function, d)
+    # What fits every dimension, r and sums over coordinates, is decided on the line.
+    own = d if function.dimension else 1
+    expr = numeric_expr(function, own)
     if expr is None:
         return None
     kink, rest = 0.0, expr
@@ -65,14 +70,17 @@ def even_parts(term: Interaction, d: int) -> EvenParts | None:
         if any(location != 0.0 for location in kinks):
             return None
         kink = kinks.get(0.0, 0.0)
-    A = second_derivatives(rest, d)
-    if A is not None and not any(slopes_at_zero(rest, d)):
-        return EvenParts(A, kink, value_at_zero(rest, d))
+    A = second_derivatives(rest, own)
+    if A is not None and not any(slopes_at_zero(rest, own)):
+        matrix = A if own == d else float(A[0, 0]) * np.eye(d)
+        constant = float(function.value(np.zeros((1, d)))[0])
+        return EvenParts(matrix, kink, constant)
     if kink == 0.0:
         return None
     return EvenParts(np.zeros((1, 1)), kink, rest=Interaction(rest, scale=term.scale))
 
 
+@lru_cache(maxsize=256)
 def split_potentials(potentials: tuple[Potential, ...], d: int) -> Kinked | None:
     """Potentials on the line with kinks in one place; None when they are not that."""
     if d != 1 or any(term.prox is not None for term in potentials):
@@ -120,6 +128,8 @@ def second_derivatives(expr: Expr, d: int) -> np.ndarray | None:
 
     from flows.symbolic.vocabulary import coordinates
 
+    if d > MOST_COORDINATES:
+        return None
     axes = coordinates(d)
     A = np.empty((d, d))
     for i, x in enumerate(axes):
@@ -141,13 +151,6 @@ def slopes_at_zero(expr: Expr, d: int) -> list[float]:
     axes = coordinates(d)
     origin = dict.fromkeys(axes, 0)
     return [float(sympy.diff(expr, x).subs(origin)) for x in axes]
-
-
-def value_at_zero(expr: Expr, d: int) -> float:
-    """Value of a quadratic formula at the origin."""
-    from flows.symbolic.vocabulary import coordinates
-
-    return float(expr.subs(dict.fromkeys(coordinates(d), 0)))
 
 
 def take_kinks(expr: Expr) -> tuple[dict[float, float], Expr]:

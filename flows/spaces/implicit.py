@@ -6,6 +6,7 @@ convex they find a local minimum of n E(v) + |v - w|^2 / 2.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def obstacle(potentials: Potentials, pairs: Pairs, d: int) -> str | None:
         )
     try:
         if split_potentials(potentials, d) is None:
-            kink_prox(Sum(potentials))
+            known_prox(potentials)
     except TypeError as error:
         return str(error)
     return None
@@ -75,6 +76,12 @@ def obstacle(potentials: Potentials, pairs: Pairs, d: int) -> str | None:
 def kinked(potential: Potential) -> bool:
     """Whether a potential needs a proximal map of its own."""
     return potential.prox is not None or not potential.function.smooth
+
+
+@lru_cache(maxsize=256)
+def known_prox(potentials: Potentials) -> Callable[..., tuple[Array, Any]]:
+    """The proximal map of potentials with kinks, found once."""
+    return kink_prox(Sum(potentials))
 
 
 def solve_points(
@@ -174,7 +181,7 @@ def kinked_map(
     """The proximal map of potentials with kinks plus a |x|^2 / 2."""
     split = split_potentials(potentials, d)
     if split is None or split.weight < 0.0:
-        prox = kink_prox(Sum(potentials))
+        prox = known_prox(potentials)
         # V + a |x|^2/2 with step h is V with step h/(1 + h a) at y/(1 + h a).
         return lambda y, start: prox(t, y / (1.0 + h * a), h / (1.0 + h * a), ())[0]
     return lambda y, start: soft_step(split, a, t, y, h)

@@ -107,21 +107,24 @@ class ParticleFlow(CloudFlow):
         if self.drift is not None:
             raise TypeError(NO_DERIVATIVE)
         # The dimension is known at the first step; the terms name the least one.
-        d = max(term.function.dimension or 1 for term in self.functional.terms)
-        reason = obstacle(self.potentials, self.pairs(d), d)
-        if reason is not None:
-            raise TypeError(reason)
+        self._check_dimension(
+            max(term.function.dimension or 1 for term in self.functional.terms)
+        )
+
+    def _check_dimension(self, d: int) -> None:
+        if ("obstacle", d) not in self._cache:
+            reason = obstacle(self.potentials, self.pairs(d), d)
+            self._cache["obstacle", d] = reason
+        if self._cache["obstacle", d] is not None:
+            raise TypeError(self._cache["obstacle", d])
 
     def _implicit(
         self, t: float, w: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
         d = w.shape[1]
-        pairs = self.pairs(d)
-        reason = obstacle(self.potentials, pairs, d)
-        if reason is not None:
-            raise TypeError(reason)
+        self._check_dimension(d)
         start = memory[0] if memory else w
-        v = solve_points(self.potentials, pairs, t, w, h, start)
+        v = solve_points(self.potentials, self.pairs(d), t, w, h, start)
         return v, (v,)
 
     def default(self) -> tuple[str, None]:

@@ -83,8 +83,19 @@ def is_finite_at(expr: Expr, symbol: Symbol) -> bool:
         return True
     if any(symbol in p.free_symbols for p in expr.atoms(power)):
         return False
-    there = expr.subs(symbol, 0)
-    return not there.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
+    return _is_finite(_put(expr, [(symbol, 0)]))
+
+
+def _is_finite(expr: Expr) -> bool:
+    return not expr.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
+
+
+def _put(expr: Expr, values: list[tuple[Symbol, int]]) -> Expr:
+    """Substitute; NaN where sympy refuses, as it does for the sign of an imaginary."""
+    try:
+        return expr.subs(values)
+    except (TypeError, ValueError):
+        return sympy.nan
 
 
 def split(expr: Expr, d: int) -> tuple[Expr, Symbol | None]:
@@ -110,13 +121,17 @@ def _name_lengths(expr: Expr, d: int) -> Expr:
     """Write r for the root of x1^2 + ... + xd^2, whose derivative is 0/0 at 0."""
     if d < 2:
         return expr
-    square = sympy.Add(*[axis(i) ** 2 for i in range(d)])
     roots = {
         p: RADIUS ** (2 * p.exp)
         for p in expr.atoms(sympy.Pow)
-        if p.base == square and p.exp.is_number and not p.exp.is_Integer
+        if p.exp.is_number and not p.exp.is_Integer and _is_square(p.base, d)
     }
     return expr.xreplace(roots) if roots else expr
+
+
+def _is_square(expr: Expr, d: int) -> bool:
+    terms = sympy.Add.make_args(expr)
+    return len(terms) == d and set(terms) == {axis(i) ** 2 for i in range(d)}
 
 
 def gradient_of(expr: Expr, d: int) -> Gradient:
@@ -202,7 +217,8 @@ def _guard(expr: Expr, there: Expr) -> Expr:
 
 
 def _at_zero(expr: Expr, d: int) -> Expr:
-    return expr.subs([(RADIUS, 0), *[(axis(i), 0) for i in range(d)]])
+    named = [axis(i) for i in range(d) if axis(i) in expr.free_symbols]
+    return _put(expr, [(RADIUS, 0), *[(x, 0) for x in named]])
 
 
 def _curvature_at_origin(slope: Expr, second: Expr, d: int) -> Expr:
@@ -211,8 +227,7 @@ def _curvature_at_origin(slope: Expr, second: Expr, d: int) -> Expr:
     if undecided or not (value.is_number or value.is_zero):
         return curvature(slope, second)
     there = _at_zero(second, d)
-    bad = there.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
-    return Integer(0) if value != 0 or bad else there
+    return there if value == 0 and _is_finite(there) else Integer(0)
 
 
 def _nonzero(expr: Expr) -> Expr | None:

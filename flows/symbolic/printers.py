@@ -250,7 +250,7 @@ def source(
         labels[SQUARE] = "s"
     guarded = any(e.has(at_origin) for e in outputs)
     if SQUARE in labels and (guarded or {RADIUS, SAFE} & used):
-        lines += _lengths(labels[SQUARE], scalar)
+        lines += _lengths(labels[SQUARE], scalar, RADIUS in used)
         labels |= {RADIUS: "r", SAFE: "rs"}
     writer = _Writer(labels, scalar)
     for symbol, expr in steps:
@@ -274,7 +274,7 @@ def _with_floats(expr: Expr) -> Expr:
     return expr.xreplace(found) if found else expr
 
 
-def _lengths(square: str, scalar: bool) -> list[str]:
+def _lengths(square: str, scalar: bool, plain: bool) -> list[str]:
     """Lines for r and for the safe r, with derivatives that torch keeps finite."""
     if scalar:
         return [
@@ -282,11 +282,8 @@ def _lengths(square: str, scalar: bool) -> list[str]:
             f"r = sqrt({square})",
             "rs = 1.0 if at0 else r",
         ]
-    return [
-        f"at0 = {square} == 0.0",
-        f"rs = sqrt(where(at0, 1.0, {square}))",
-        "r = where(at0, 0.0, rs)",
-    ]
+    lines = [f"at0 = {square} == 0.0", f"rs = sqrt(where(at0, 1.0, {square}))"]
+    return [*lines, "r = where(at0, 0.0, rs)"] if plain else lines
 
 
 def define(text: str, name: str, functions: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from flows.arrays import array_like, detach, is_torch, namespace
 from flows.symbolic import engines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "elementwise",
@@ -28,6 +28,13 @@ __all__ = [
 
 Array = Any
 Expr = Any
+
+
+# Below this dimension loops over coordinates beat NumPy's loops over short rows.
+FEW = 6
+# Points evaluated together by NumPy: intermediate arrays stay in the cache, and are not
+# handed back to the system after each operation. Up to 5 times faster at 1e5 points.
+BLOCK = 8192
 
 
 class _Program(NamedTuple):
@@ -53,7 +60,7 @@ def _assemble(expressions: list[Expr], d: int, torch: bool, layout: Any) -> _Pro
         e.has(derivatives.at_origin) for e in expressions
     )
     axes = [i for i in range(d) if vocabulary.axis(i) in used]
-    known = {*length, vocabulary.TIME, *vocabulary.inner_axes(d)}
+    known = {*length, vocabulary.TIME, *map(vocabulary.axis, axes)}
     rest = sorted(used - known, key=str)
     arguments = [vocabulary.axis(i) for i in axes]
     if square:
@@ -113,6 +120,11 @@ def _elementwise_program(expr: Expr, symbol: Expr, order: int, torch: bool) -> _
 
 def value(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Array:
     """Values of a formula at points x (.., d), shape (..)."""
+    if x.ndim > 1 and x.shape[0] > BLOCK and _splits(x, t, parameters):
+        result = np.empty(x.shape[:-1], x.dtype)
+        for some in _blocks(len(x)):
+            result[some] = value(expr, x[some], t, parameters)
+        return result
     program = _value_program(expr, x.shape[-1], is_torch(x))
     return _shaped(_run(program, x, t, parameters)[0], x, x.shape[:-1])
 
@@ -126,6 +138,11 @@ def elementwise(
     parameters: Mapping[str, Any],
 ) -> Array:
     """Derivative of ``order`` of a formula in one variable, at each entry of x."""
+    if x.ndim and x.shape[0] > BLOCK and _splits(x, t, parameters):
+        result = np.empty(x.shape, x.dtype)
+        for some in _blocks(len(x)):
+            result[some] = elementwise(expr, symbol, order, x[some], t, parameters)
+        return result
     program = _elementwise_program(expr, symbol, order, is_torch(x))
     arguments = [x] if program.axes else []
     arguments += _scalars(program, x, t, parameters)
@@ -137,6 +154,11 @@ def elementwise(
 
 def gradient(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Array:
     """Gradients of a formula at points x (.., d), shape (.., d)."""
+    if x.ndim > 1 and x.shape[0] > BLOCK and _splits(x, t, parameters):
+        result = np.empty(x.shape, x.dtype)
+        for some in _blocks(len(x)):
+            result[some] = gradient(expr, x[some], t, parameters)
+        return result
     torch = is_torch(x)
     program = _gradient_program(expr, x.shape[-1], torch)
     explicit, radial = program.layout
@@ -145,7 +167,7 @@ def gradient(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Arr
         return _torch_gradient(x, explicit, radial, outputs)
     if radial:
         with np.errstate(all="ignore"):
-            result = np.asarray(_column(outputs[-1]) * x, dtype=x.dtype)
+            result = _times_rows(outputs[-1], x)
             for i, part in zip(explicit, outputs, strict=False):
                 result[..., i] += part
         return result
@@ -155,6 +177,26 @@ def gradient(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Arr
         result = np.empty(x.shape, x.dtype)
     for i, part in zip(explicit, outputs, strict=True):
         result[..., i] = part
+    return result
+
+
+def _splits(x: Array, t: Any, parameters: Mapping[str, Any]) -> bool:
+    """Whether points can be evaluated in blocks along their first axis."""
+    values = (t, *parameters.values())
+    return not is_torch(x) and not any(getattr(v, "ndim", 0) for v in values)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK))
+
+
+def _times_rows(factor: Any, x: Array) -> Array:
+    """factor (..) times each point (.., d)."""
+    if x.ndim == 1 or x.shape[-1] > FEW or not getattr(factor, "ndim", 0):
+        return np.asarray(_column(factor) * x, dtype=x.dtype)
+    result = np.empty(x.shape, x.dtype)
+    for i in range(x.shape[-1]):
+        np.multiply(factor, x[..., i], out=result[..., i])
     return result
 
 
@@ -234,8 +276,12 @@ def _run(
 def _square(x: Array) -> Array:
     if x.ndim == 1:
         return x @ x
-    if x.shape[-1] == 1:
-        return x[..., 0] * x[..., 0]
+    if x.shape[-1] <= FEW:
+        # Column by column: einsum is several times slower on short rows.
+        total = x[..., 0] * x[..., 0]
+        for i in range(1, x.shape[-1]):
+            total += x[..., i] * x[..., i]
+        return total
     return np.einsum("...i,...i->...", x, x)
 
 

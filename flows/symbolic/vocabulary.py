@@ -49,15 +49,16 @@ RHO = Symbol("rho", positive=True)
 _HALF = Rational(1, 2)
 
 
+@lru_cache(maxsize=4096)
 def axis(index: int) -> Symbol:
     """Symbol x1, x2, ... that stands for the coordinate ``index`` (from 0) inside."""
-    return inner_axes(index + 1)[index]
+    return Symbol(f"x{index + 1}", real=True)
 
 
 @lru_cache(maxsize=64)
 def inner_axes(d: int) -> tuple[Symbol, ...]:
     """Symbols x1..xd, under which formulas are stored."""
-    return tuple(Symbol(f"x{i + 1}", real=True) for i in range(d))
+    return tuple(axis(i) for i in range(d))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,50 @@
+"""Rosenbrock's valley: a stiff gradient flow.
+
+    dx/dt = -grad V(x),    V(x, y) = (1 - x)^2 + 100 (y - x^2)^2
+
+The flow falls to the floor of the valley in a time of 1/1000 and needs 50 to creep to the
+minimum (1, 1) (H. H. Rosenbrock, doi:10.1093/comjnl/3.3.175). At the same tolerance the
+steps of an explicit scheme stay under its stability bound, those of the L-stable TR-BDF2
+(R. E. Bank et al., doi:10.1109/T-ED.1985.22232) grow with the calm.
+"""
+
+# %%
+import numpy as np
+
+import flows as fl
+from flows import plotting
+
+
+# %%
+def main(plot=True, out="figures"):
+    p = fl.problems.rosenbrock()
+    flow = fl.Euclidean().flow(p.energy)
+    x0, dt = p.start, fl.Adaptive(rtol=1e-5, atol=1e-8)
+    explicit = fl.solve(flow, x0, p.t, fl.DormandPrince(), dt=dt)
+    implicit = fl.solve(flow, x0, p.t, fl.TRBDF2(), dt=dt)
+    error = float(np.linalg.norm(implicit.u[-1] - p.limit))
+
+    if plot:
+        axes = plotting.new_axes(2)
+        plotting.plot_path(implicit, axes[0])
+        axes[0].set_title("path into the valley and along it")
+        for sol, name, color in (
+            (explicit, "Dormand-Prince", "blue"),
+            (implicit, "TR-BDF2", "vermilion"),
+        ):
+            label = f"{name}, {sol.stats['steps']} steps"
+            axes[1].loglog(
+                sol.t[1:], np.diff(sol.t), color=plotting.COLORS[color], label=label
+            )
+        axes[1].set(xlabel="time $t$", ylabel="step $h$", title="steps of equal accuracy")
+        axes[1].legend(frameon=False, fontsize=8)
+        plotting.save(axes, "02_rosenbrock.png", out)
+
+    tolerance = 1e-5
+    if error > tolerance:
+        raise AssertionError(f"The flow ends {error:.2g} away from the minimum.")
+    return {"error": error, "tolerance": tolerance, "what": "distance to the minimum"}
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,45 @@
+"""A double well and its metastability.
+
+    d_t rho = (rho V')' + T rho'',    V = x^4/4 - x^2/2,    T = 0.1
+
+A law that starts in the right well fills it at once and then leaks over the barrier: the
+imbalance of mass falls as exp(-gap t), gap the smallest eigenvalue of -T f'' + V' f'
+(A. Bovier et al., doi:10.4171/JEMS/14), computed here from the run and by the problem.
+"""
+
+# %%
+import numpy as np
+
+import flows as fl
+from flows import plotting
+
+
+# %%
+def main(plot=True, out="figures"):
+    p = fl.problems.metastable(T=0.1)
+    gap, grid = p.constants["gap"], fl.Grid((-3, 3, 600))
+    sol = fl.solve(
+        grid.flow(p.energy), fl.Gaussian(1.0, 0.1), (0, 80), fl.BDF2(),
+        dt=fl.Adaptive(rtol=1e-7), save_at=1.0,
+    )
+    imbalance = sol.u @ np.sign(grid.centers) * grid.volume
+    rate = -np.log(imbalance[-1] / imbalance[40]) / (sol.t[-1] - sol.t[40])
+    error = abs(rate / gap - 1)
+
+    if plot:
+        axes = plotting.new_axes(2)
+        plotting.plot_density(sol, axes[0], exact=p.limit)
+        axes[1].semilogy(sol.t, imbalance, color=plotting.COLORS["blue"], lw=1.6)
+        bound = imbalance[0] * np.exp(-gap * sol.t)
+        axes[1].semilogy(sol.t, bound, "--", color=plotting.COLORS["vermilion"])
+        plotting.save(axes, "04_double_well.png", out)
+        plotting.animate(sol, f"{out}/04_double_well.gif", frames=50)
+
+    tolerance = 1e-3
+    if error > tolerance:
+        raise AssertionError(f"Rate {rate:.6g}, spectral gap {gap:.6g}")
+    return {"error": error, "tolerance": tolerance, "what": "rate / spectral gap - 1"}
+
+
+if __name__ == "__main__":
+    print(main())
