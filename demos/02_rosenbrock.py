@@ -2,10 +2,10 @@
 
     dx/dt = -grad V(x),    V(x, y) = (1 - x)^2 + 100 (y - x^2)^2
 
-The flow falls to the floor of the valley in a time of 1/1000 and needs 50 to creep to the
-minimum (1, 1) (H. H. Rosenbrock, doi:10.1093/comjnl/3.3.175). At the same tolerance the
-steps of an explicit scheme stay under its stability bound, those of the L-stable TR-BDF2
-(R. E. Bank et al., doi:10.1109/T-ED.1985.22232) grow with the calm.
+The flow falls to the floor of the valley within a time of 1/100 and creeps along it to
+the minimum (1, 1) (H. H. Rosenbrock, doi:10.1093/comjnl/3.3.175). At equal tolerance an
+explicit scheme stays at its stability bound, while the steps of the L-stable TR-BDF2
+(R. E. Bank et al., doi:10.1109/T-ED.1985.22232) grow as the flow calms down.
 """
 
 # %%
@@ -25,9 +25,9 @@ def main(plot=True, out="figures"):
     error = float(np.linalg.norm(implicit.u[-1] - p.limit))
 
     if plot:
-        axes = plotting.new_axes(2)
+        titles = "into the valley and along it", "steps of equal accuracy"
+        axes = plotting.new_axes(2, titles=titles)
         plotting.plot_path(implicit, axes[0])
-        axes[0].set_title("path into the valley and along it")
         for sol, name, color in (
             (explicit, "Dormand-Prince", "blue"),
             (implicit, "TR-BDF2", "vermilion"),
@@ -36,7 +36,7 @@ def main(plot=True, out="figures"):
             axes[1].loglog(
                 sol.t[1:], np.diff(sol.t), color=plotting.COLORS[color], label=label
             )
-        axes[1].set(xlabel="time $t$", ylabel="step $h$", title="steps of equal accuracy")
+        axes[1].set(xlabel="time $t$", ylabel="step $h$")
         axes[1].legend(frameon=False, fontsize=8)
         plotting.save(axes, "02_rosenbrock.png", out)
 

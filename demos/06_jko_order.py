@@ -34,6 +34,22 @@ def main(plot=True, out="figures"):
     for name, result in studies.items():
         print(name, result, sep="\n")
 
+    if plot:
+        (ax,) = plotting.new_axes()
+        for name, result in studies.items():
+            result.plot(ax, label=name)
+        ax.set_xticks(SIZES, ["1/8", "1/16", "1/32", "1/64"])
+        ax.set_yticks([0.005, 0.01, 0.02, 0.04], ["0.005", "0.01", "0.02", "0.04"])
+        ax.minorticks_off()
+        ax.set(xlabel=r"step $\tau$", ylabel="$W_2$ error at the end")
+        ax.legend(frameon=False, fontsize=8)
+        plotting.save(ax, "06_jko_order.png", out)
+
+    error, tolerance = max(abs(r.order[-1] - 1) for r in studies.values()), 0.1
+    if error > tolerance:
+        raise AssertionError(f"Observed orders {[r.order for r in studies.values()]}")
+    return {"error": error, "tolerance": tolerance, "what": "observed order - 1"}
+
 
 if __name__ == "__main__":
     print(main())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import array_api_compat.numpy as _numpy_namespace
 import numpy as np
@@ -55,8 +55,8 @@ def namespace(x: Any) -> ModuleType:
     if is_torch(x):
         import array_api_compat.torch as torch_namespace
 
-        return torch_namespace
-    return _numpy_namespace
+        return cast(ModuleType, torch_namespace)
+    return cast(ModuleType, _numpy_namespace)
 
 
 def import_torch(why: str) -> ModuleType:
@@ -80,7 +80,7 @@ def import_torch(why: str) -> ModuleType:
 def to_numpy(x: Any) -> np.ndarray:
     """NumPy array of ``x``; tensors are detached and brought to the CPU."""
     if is_torch(x):
-        return x.detach().cpu().numpy()
+        return np.asarray(x.detach().cpu().numpy())
     return np.asarray(x)
 
 
@@ -116,7 +116,10 @@ def array_like(values: Any, u: Array) -> Array:
 
         if isinstance(values, torch.Tensor):
             return values.to(device=u.device, dtype=u.dtype)
-        return torch.as_tensor(np.asarray(values), device=u.device).to(u.dtype)
+        raw = np.asarray(values)
+        # torch warns about memory that it must not write to.
+        raw = raw if raw.flags.writeable else raw.copy()
+        return torch.as_tensor(raw, device=u.device).to(u.dtype)
     return np.asarray(to_numpy(values), dtype=u.dtype)
 
 

@@ -180,11 +180,24 @@ def replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            os.replace(path, previous(path))
+            keep(path)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def keep(path: Path) -> None:
+    """Make the present file ``path.prev``; ``path`` itself stays where that is possible."""
+    spare = path.with_name(f".{path.name}.prev.tmp")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:
+        # A file system without hard links: for a moment only path.prev exists.
+        os.replace(path, previous(path))
+    else:
+        os.replace(spare, previous(path))
 
 
 def previous(path: Path) -> Path:

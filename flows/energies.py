@@ -148,6 +148,7 @@ class Sum(Energy):
 class Term(Energy):
     """One kind of term times ``scale``."""
 
+    temperature: Any = None
     scale: float
     function: Any
     time_dependent: Any = False
@@ -295,6 +296,10 @@ class Interaction(_PointTerm):
             hessian=self.hessian,
             name="W",
         )
+        if function.time_dependent:
+            raise ValueError(
+                f"`W` = {function!r} depends on time; only a Potential may."
+            )
         _set(self, function)
 
     def value_on(self, measure: Any, t: float) -> float:
@@ -306,6 +311,13 @@ class Interaction(_PointTerm):
 
 class _DensityTerm(Term):
     """A term given by a convex function U of the density."""
+
+    @property
+    def temperature(self) -> float | None:
+        """T where U is T rho log rho (up to a multiple of rho), else None."""
+        if not isinstance(self.function, symbolic.EntropyFunction):
+            return None
+        return self.scale * self.function.coefficient
 
     def value_at(self, rho: Array) -> Array:
         """U at densities."""
@@ -386,13 +398,14 @@ class Entropy(_DensityTerm):
         object.__setattr__(self, "T", 1.0)
         _set(self, symbolic.density_function("rho*log(rho)"))
 
-    @property
-    def temperature(self) -> float:
-        """T times the scale of the term."""
-        return self.scale
-
     def __repr__(self) -> str:
         return f"Entropy({self.scale:g})"
+
+
+def total_temperature(energy: Energy) -> float:
+    """Sum of the temperatures of the entropy terms, in either spelling."""
+    found = (term.temperature for term in energy.terms)
+    return math.fsum(T for T in found if T is not None)
 
 
 def kl(target: Any, *, T: float = 1.0) -> Energy:

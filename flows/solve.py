@@ -558,7 +558,7 @@ def first_call(flow: Any, t: float, u: Array) -> None:
         x = space.points(u)
         for term in functional.terms:
             if term.kind in ("potential", "interaction"):
-                term.function.probe(x, t)
+                term.function.probe(x, t, derivatives=space.probed)
             else:
                 term.function.probe(namespace(x).ones_like(x[..., 0]))
     if hasattr(flow, "velocity"):

@@ -159,6 +159,7 @@ def test_public_functions_leave_no_global_traces():
     code = """
 import os, warnings, random
 import numpy as np, torch, matplotlib
+import sympy, scipy.special, scipy.stats, numba, matplotlib.figure
 import flows as fl
 def state():
     return (np.geterr(), torch.get_default_dtype(), torch.get_num_threads(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,69 +20,79 @@ COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 SINGULAR = np.array([[1.0, 1.0], [1.0, 1.0]])
 
 VECTORS = {
-    "quadratic": problems.quadratic(LAMBDA, [1.0, -2.0], b=[0.3, 0.1], center=[1, 2]),
-    "quadratic batch": problems.quadratic([1.0, 4.0], [[1.0, 2.0], [3.0, -1.0]]),
-    "quadratic singular": problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, 0.5]),
-    "quadratic drift": problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, -0.2]),
-    "power 4": problems.power(4.0, [1.0, -0.5, 0.2]),
-    "power 2": problems.power(2.0, [1.0, -0.5]),
-    "power 1.5": problems.power(1.5, [1.0, -0.5]),
-    "power 1": problems.power(1.0, [3.0, 4.0]),
-    "power 2.7": problems.power(2.7, -1.5),
-    "double well": problems.double_well([0.3, -2.0]),
-    "logistic": problems.logistic([-3.0, 0.5]),
-    "absolute value": problems.absolute_value([1.0, -0.4]),
-    "lasso": problems.lasso(2.0, 0.5, -1.0),
-    "lasso at rest": problems.lasso(0.3, 0.5, [1.0, -1.0]),
-    "log barrier": problems.log_barrier([0.1, 2.0]),
+    "quadratic": lambda: problems.quadratic(LAMBDA, [1.0, -2.0], b=[0.3, 0.1], center=[1, 2]),
+    "quadratic batch": lambda: problems.quadratic([1.0, 4.0], [[1.0, 2.0], [3.0, -1.0]]),
+    "quadratic singular": lambda: problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, 0.5]),
+    "quadratic drift": lambda: problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, -0.2]),
+    "power 4": lambda: problems.power(4.0, [1.0, -0.5, 0.2]),
+    "power 2": lambda: problems.power(2.0, [1.0, -0.5]),
+    "power 1.5": lambda: problems.power(1.5, [1.0, -0.5]),
+    "power 1": lambda: problems.power(1.0, [3.0, 4.0]),
+    "power 2.7": lambda: problems.power(2.7, -1.5),
+    "double well": lambda: problems.double_well([0.3, -2.0]),
+    "logistic": lambda: problems.logistic([-3.0, 0.5]),
+    "absolute value": lambda: problems.absolute_value([1.0, -0.4]),
+    "lasso": lambda: problems.lasso(2.0, 0.5, -1.0),
+    "lasso at rest": lambda: problems.lasso(0.3, 0.5, [1.0, -1.0]),
+    "log barrier": lambda: problems.log_barrier([0.1, 2.0]),
 }
 MEASURES = {
-    "heat": problems.heat(),
-    "heat 3": problems.heat(3, mean=[1, 2, 3], std=[0.5, 0.6, 0.7]),
-    "ou": problems.ornstein_uhlenbeck(),
-    "ou dirac": problems.ornstein_uhlenbeck(1.0, 0.0, t=(0.2, 1.0)),
-    "ou plane": problems.ornstein_uhlenbeck(
+    "heat": lambda: problems.heat(),
+    "heat 3": lambda: problems.heat(3, mean=[1, 2, 3], std=[0.5, 0.6, 0.7]),
+    "ou": lambda: problems.ornstein_uhlenbeck(),
+    "ou dirac": lambda: problems.ornstein_uhlenbeck(1.0, 0.0, t=(0.2, 1.0)),
+    "ou plane": lambda: problems.ornstein_uhlenbeck(
         [1.0, -1.0], COVARIANCE, rate=LAMBDA, temperature=0.7, center=[0.5, 0.0]
     ),
-    "ou singular": problems.ornstein_uhlenbeck([1.0, 0.0], 0.5, rate=SINGULAR),
-    "ou cold": problems.ornstein_uhlenbeck(1.0, 0.5, temperature=0.0),
-    "ou mixture": problems.ornstein_uhlenbeck_mixture(temperature=0.6, rate=1.3),
-    "ou mixture plane": problems.ornstein_uhlenbeck_mixture(
+    "ou singular": lambda: problems.ornstein_uhlenbeck([1.0, 0.0], 0.5, rate=SINGULAR),
+    "ou cold": lambda: problems.ornstein_uhlenbeck(1.0, 0.5, temperature=0.0),
+    "ou mixture": lambda: problems.ornstein_uhlenbeck_mixture(temperature=0.6, rate=1.3),
+    "ou mixture plane": lambda: problems.ornstein_uhlenbeck_mixture(
         [[1.0, 0.0], [-1.0, 0.5]], [0.6, COVARIANCE], None, rate=LAMBDA
     ),
-    "mckean": problems.mckean_vlasov_quadratic(coupling=2.0),
-    "mckean plane": problems.mckean_vlasov_quadratic(
+    "mckean": lambda: problems.mckean_vlasov_quadratic(coupling=2.0),
+    "mckean plane": lambda: problems.mckean_vlasov_quadratic(
         [1.0, -1.0], COVARIANCE, rate=LAMBDA, coupling=COUPLING, center=[0.5, 0.0]
     ),
-    "mckean free": problems.mckean_vlasov_quadratic(rate=0.0, coupling=1.5),
-    "mckean mixture": problems.mckean_vlasov_mixture(coupling=0.7),
-    "aggregation": problems.aggregation_quadratic(fl.Gaussian(1.0, 0.5), strength=2.0),
-    "aggregation box": problems.aggregation_quadratic(fl.Uniform([0, 0], [1, 2])),
-    "repulsion": problems.attraction_repulsion(),
-    "repulsion normal": problems.attraction_repulsion(
+    "mckean free": lambda: problems.mckean_vlasov_quadratic(rate=0.0, coupling=1.5),
+    "mckean mixture": lambda: problems.mckean_vlasov_mixture(coupling=0.7),
+    "aggregation": lambda: problems.aggregation_quadratic(fl.Gaussian(1.0, 0.5), strength=2.0),
+    "aggregation box": lambda: problems.aggregation_quadratic(fl.Uniform([0, 0], [1, 2])),
+    "repulsion": lambda: problems.attraction_repulsion(),
+    "repulsion normal": lambda: problems.attraction_repulsion(
         fl.Gaussian(1.0, 0.5), attraction=2.0, repulsion=0.7
     ),
-    "reflected": problems.reflected_heat(),
-    "reflected box": problems.reflected_heat(
+    "reflected": lambda: problems.reflected_heat(),
+    "reflected box": lambda: problems.reflected_heat(
         [0.2, 1.0], [0.2, 0.3], box=((0, 1), (0.5, 2)), temperature=0.5
     ),
-    "reflected modes": problems.reflected_heat(amplitudes=[0.5, -0.3], box=(-1, 1)),
-    "periodic": problems.periodic_heat(box=(-1, 2), temperature=2.0),
-    "periodic modes": problems.periodic_heat(0.4, amplitudes=[0.5, 0.2]),
-    "gibbs": problems.gibbs(T=0.3),
-    "gibbs plane": problems.gibbs("x**4/4 + x*y/2 + y**2", d=2, T=0.7),
-    "gibbs walls": problems.gibbs("x", box=(0, 2), T=0.5),
-    "metastable": problems.metastable(),
-    "metastable tilted": problems.metastable("x**4/4 - x**2/2 + x/5", 0.4),
-    "barenblatt": problems.barenblatt(),
-    "barenblatt plane": problems.barenblatt(3.0, 2, center=[1.0, 2.0]),
-    "confined": problems.confined_barenblatt(),
-    "confined space": problems.confined_barenblatt(1.5, 3, 2.0, mean=[1.0, 0.0, 0.0]),
+    "reflected modes": lambda: problems.reflected_heat(amplitudes=[0.5, -0.3], box=(-1, 1)),
+    "periodic": lambda: problems.periodic_heat(box=(-1, 2), temperature=2.0),
+    "periodic modes": lambda: problems.periodic_heat(0.4, amplitudes=[0.5, 0.2]),
+    "gibbs": lambda: problems.gibbs(T=0.3),
+    "gibbs plane": lambda: problems.gibbs("x**4/4 + x*y/2 + y**2", d=2, T=0.7),
+    "gibbs walls": lambda: problems.gibbs("x", box=(0, 2), T=0.5),
+    "metastable": lambda: problems.metastable(),
+    "metastable tilted": lambda: problems.metastable("x**4/4 - x**2/2 + x/5", 0.4),
+    "barenblatt": lambda: problems.barenblatt(),
+    "barenblatt plane": lambda: problems.barenblatt(3.0, 2, center=[1.0, 2.0]),
+    "confined": lambda: problems.confined_barenblatt(),
+    "confined space": lambda: problems.confined_barenblatt(1.5, 3, 2.0, mean=[1.0, 0.0, 0.0]),
 }
 ALL = {**VECTORS, **MEASURES}
-every = pytest.mark.parametrize("p", ALL.values(), ids=ALL.keys())
-vectors = pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS.keys())
-measures = pytest.mark.parametrize("p", MEASURES.values(), ids=MEASURES.keys())
+every = pytest.mark.parametrize("p", ALL, indirect=True)
+vectors = pytest.mark.parametrize("p", VECTORS, indirect=True)
+measures = pytest.mark.parametrize("p", MEASURES, indirect=True)
+
+
+@cache
+def made(name):
+    return ALL[name]()
+
+
+@pytest.fixture
+def p(request):
+    return made(request.param)
 
 
 def inner_times(p):
@@ -138,19 +149,18 @@ def test_energy_gap_decays_at_least_at_the_rate(p):
         pytest.skip("no exponential rate")
     span = np.linspace(*p.t, 25)
     F = np.array([p.exact_energy(t) for t in span])
-    last = p.exact(60.0 / p.rate + p.t[1])
-    if isinstance(last, Measure):
-        end = p.energy(p.limit) if p.limit.has_density else p.exact_energy(1e3)
+    if isinstance(p.limit, Measure):
+        cold = not p.limit.has_density
+        end = p.exact_energy(1e3) if cold else p.energy(p.limit)
     else:
         end = sum(term.value_at(p.limit) for term in p.energy.terms)
     gap = F - end
     scale = np.max(np.abs(gap[0]))
-    bound = gap[:-1] * np.exp(-p.rate * np.diff(span))[(...,) + (None,) * (F.ndim - 1)]
+    assert scale > 0
+    factor = np.exp(-p.rate * np.diff(span))
+    bound = (gap[:-1].T * factor).T
     assert (gap >= -1e-9 * scale).all()
     assert (gap[1:] <= bound + 1e-9 * scale).all()
-    # A rate ten times too large would be seen: it is attained up to this factor.
-    spent = np.log(gap[0] / np.maximum(gap, 1e-300)).max()
-    assert spent < 60.0 * p.rate * (span[-1] - span[0]) or (gap <= 1e-9 * scale).any()
 
 
 @every
@@ -271,11 +281,11 @@ REFUSED = {
     ),
     "mixture std": (
         lambda: P.ornstein_uhlenbeck_mixture([1, 2], [[1, 2], 1], None),
-        "std_or_cov|R\\^",
+        r"`std_or_cov` has shape \(2,\)",
     ),
     "coupling": (
         lambda: P.mckean_vlasov_quadratic([1, 2], 1.0, coupling=np.ones((3, 3))),
-        r"R\^|shape",
+        r"`coupling` has shape \(3, 3\)",
     ),
     "aggregation": (lambda: P.aggregation_quadratic([1.0, 2.0]), r"x\[:, None\]"),
     "repulsion": (lambda: P.attraction_repulsion(repulsion=-1), "`repulsion` must be"),

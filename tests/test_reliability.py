@@ -153,7 +153,7 @@ ARGUMENTS = {
     "26 code": (lambda: fl.Potential("__import__('os').system('id')"), ValueError, "V|expression|allowed"),
     "26 attribute": (lambda: fl.Potential("x.real"), ValueError, "x.real|attribute|allowed"),
     "26 tower": (lambda: fl.Potential("9**9**9**9*x"), ValueError, "exponent|power"),
-    "26 overflow": (lambda: fl.Potential("1e999*x"), ValueError, "finite"),
+    "26 overflow": (lambda: fl.Potential("1e999*x"), ValueError, "infinity"),
     "26 long": (lambda: fl.Potential("x+" * 5_000_000 + "x"), ValueError, "long|characters"),
     "26 deep": (lambda: fl.Potential("(" * 900 + "x" + ")" * 900), ValueError, "deep|nest"),
     "27 NaN velocity at t0": (
@@ -351,7 +351,7 @@ def test_a_negative_density_is_an_error_never_clipped():
     rough = np.zeros(40)
     rough[20] = 5.0
     with pytest.raises(fl.SolveError, match="negative.*ImplicitEuler") as caught:
-        run(HEAT, rough, (0, 2), fl.TRBDF2(), 1.0)
+        run(HEAT, rough, (0, 2), fl.TRBDF2(), 0.5)
     assert caught.value.solution.u.min() >= 0
 
 

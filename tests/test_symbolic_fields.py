@@ -215,7 +215,6 @@ def test_a_single_number_is_no_point():
         ("-r**1.5", 0.0),
         ("x*r", 0.0),
         ("x/r", 0.0),
-        ("min(2, sqrt(r - 0.7)) + 0*x", 0.0),
     ],
 )
 @pytest.mark.parametrize("d", [1, 2, 3, 6])
@@ -255,6 +254,14 @@ def test_the_hessian_of_a_distance_survives_tiny_lengths():
     unit = np.array([0.6, 0.8])
     expected = (np.eye(2) - np.outer(unit, unit)) / 5e-15
     np.testing.assert_allclose(field("r").hessian(x), expected, rtol=1e-5)
+
+
+def test_a_formula_undefined_near_the_origin_still_compiles():
+    F = field("min(2, sqrt(r - 3.5))")
+    gradient = F.gradient(np.array([[1.0, 0.0], [4.0, 0.0]]))
+    assert np.isnan(gradient[0]).any()
+    np.testing.assert_allclose(gradient[1], [0.5 / np.sqrt(0.5), 0.0])
+    assert not F.smooth
 
 
 def test_a_typed_root_of_squares_is_the_length():
@@ -686,6 +693,25 @@ def test_the_dispatcher_passes_fields_through():
     assert field(F, time_dependent=True) is F
     assert field(F, parameters={"k": 2.0}).parameters == {"k": 2.0}
     assert isinstance(field(np.float64(2.0)), Constant)
+
+
+@pytest.mark.parametrize(
+    ("text", "d", "parameters"),
+    [
+        *FORMULAS,
+        ("exp(-r)*k*t", 3, {"k": 2.0}),
+        ("max(x, t) + min(t, k)", 1, {"k": 1.0}),
+    ],
+)
+def test_times_and_parameters_join_tensors_of_another_device(text, d, parameters):
+    torch = pytest.importorskip("torch")
+    F = field(text, parameters=parameters)
+    # The device "meta" has shapes and dtypes, and the same rules for mixing devices.
+    x = torch.ones(5, d, device="meta", dtype=torch.float32)
+    for evaluate in (F.value, F.gradient, F.hessian):
+        found = evaluate(x, 0.7)
+        assert found.device.type == "meta"
+        assert found.dtype == torch.float32
 
 
 def test_values_do_not_depend_on_blocks():

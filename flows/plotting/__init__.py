@@ -8,6 +8,7 @@ outside pyplot, so nothing is shown and nothing has to be closed. ``save`` write
 from __future__ import annotations
 
 from flows.plotting.animation import animate
+from flows.plotting.mosaic import fade, mosaic, plot_relief
 from flows.plotting.pictures import (
     plot,
     plot_components,
@@ -23,6 +24,8 @@ from flows.plotting.traces import plot_energy
 __all__ = [
     "COLORS",
     "animate",
+    "fade",
+    "mosaic",
     "new_axes",
     "plot",
     "plot_components",
@@ -32,6 +35,7 @@ __all__ = [
     "plot_levels",
     "plot_particles",
     "plot_path",
+    "plot_relief",
     "save",
     "time_bar",
     "time_colors",

@@ -220,7 +220,7 @@ def plot_levels(
             levels,
             cmap="bone",
             norm=BoundaryNorm(levels, 256),
-            alpha=0.55,
+            alpha=0.45,
             zorder=0,
         )
         ax.contour(x, y, V, levels[1:-1], colors="white", linewidths=0.6, zorder=0)
@@ -274,9 +274,9 @@ def plot_components(sol: Any, ax: Any = None, *, most: int = 60) -> Any:
     shown = np.unique(np.linspace(0, u.shape[1] - 1, min(most, u.shape[1])).round())
     names = list(COLORS.values())
     for j in shown.astype(int):
-        label = f"$x_{{{j % n + 1}}}$" if n <= len(names) and j < n else None
+        label = f"$x_{{{j % n + 1}}}$" if 1 < n <= len(names) and j < n else None
         ax.plot(sol.t, u[:, j], color=names[j % n % len(names)], lw=1.3, label=label)
-    if n <= len(names):
+    if 1 < n <= len(names):
         ax.legend(frameon=False, fontsize=TICK, ncols=2 if n > 3 else 1)
     ax.set_xlabel("time $t$", fontsize=LABEL)
     ax.set_ylabel("components $x_i(t)$" if n > 1 else "$x(t)$", fontsize=LABEL)

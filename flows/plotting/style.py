@@ -36,7 +36,9 @@ LABEL, TICK = 9.0, 8.0
 
 def dress(ax: Any) -> Any:
     """Fonts, open frame and thin ticks of an Axes made by the library."""
-    ax.tick_params(labelsize=TICK, width=0.6, length=3.0)
+    ax.set_prop_cycle(color=list(COLORS.values()))
+    ax.tick_params(which="both", labelsize=TICK, width=0.6)
+    ax.tick_params(length=3.0)
     for label in (ax.xaxis.label, ax.yaxis.label):
         label.set_fontsize(LABEL)
     ax.title.set_fontsize(LABEL)
@@ -53,6 +55,7 @@ def new_axes(
     width: float | None = None,
     height: float = 2.7,
     ratios: Sequence[float] | None = None,
+    titles: Sequence[str] = (),
 ) -> Any:
     """Axes of a new figure that pyplot does not know, in one row.
 
@@ -63,6 +66,8 @@ def new_axes(
         Inches; by default one column of a journal (3.4) or two (7).
     ratios : sequence of float, optional
         Relative widths of the columns.
+    titles : sequence of str, optional
+        Of the first axes.
 
     Returns
     -------
@@ -77,6 +82,8 @@ def new_axes(
     axes = figure.subplots(1, columns, squeeze=False, width_ratios=ratios)[0]
     for ax in axes:
         dress(ax)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, fontsize=LABEL)
     return axes
 
 
@@ -144,7 +151,8 @@ def save(
         return path
     if path.suffix.lower() != ".png" or not 2 <= colors <= 256:
         raise ValueError(
-            f"`colors` is a palette of 2 to 256 colors for .png, got {colors} for {name!r}."
+            f"`colors` is a palette of 2 to 256 colors for .png, got {colors} "
+            f"for {name!r}."
         )
     from PIL import Image
 

@@ -63,7 +63,7 @@ def plot_energy(
     else:
         flat = gap.reshape(len(sol.t), -1)
         ax.semilogy(
-            sol.t, flat, color=color, lw=0.7, alpha=max(0.1, flat.shape[1] ** -0.5)
+            sol.t, flat, color=color, lw=0.7, alpha=max(0.15, flat.shape[1] ** -0.25)
         )
     if rate is not None:
         draw_rate(ax, sol.t, gap.reshape(len(sol.t), -1), float(rate))

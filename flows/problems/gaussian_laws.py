@@ -50,7 +50,8 @@ def mixture_parts(means: Any, stds: Any, weights: Any) -> tuple[Array, Array, Ar
         )
     m = m[:, None] if m.ndim == 1 else m
     k, d = m.shape
-    listed = [stds] * k if np.ndim(stds) == 0 else list(stds)
+    many = isinstance(stds, (list, tuple)) or np.ndim(stds) > 0
+    listed = list(stds) if many else [stds] * k
     if len(listed) != k:
         raise ValueError(
             f"`stds` has {len(listed)} entries for {k} means; give one number or {k} "

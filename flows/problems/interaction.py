@@ -190,7 +190,11 @@ def scaled(measure: Measure, factor: float, shift: Array) -> Measure:
         case Empirical():
             return Empirical(factor * measure.points + shift, measure.weights)
         case Uniform():
-            return Uniform(factor * measure.low + shift, factor * measure.high + shift)
+            low, high = factor * measure.low + shift, factor * measure.high + shift
+            if (low < high).all():
+                return Uniform(low, high)
+            # A box thinner than the spacing of doubles has no ends to name it by.
+            return Dirac(low) if (low == high).all() else Affine(measure, factor, shift)
         case Gaussian() if measure.d == 1:
             return Gaussian(factor * measure.center + shift, [factor * measure.std])
         case Gaussian():
@@ -272,6 +276,12 @@ def particles(x: Any) -> Array:
     return points
 
 
+def block(mean: float, half: float) -> Measure:
+    """Uniform law of a half-width, or a point where doubles do not tell its ends."""
+    low, high = mean - half, mean + half
+    return Uniform(low, high) if low < high else Dirac(mean)
+
+
 @dataclass(frozen=True, eq=False)
 class Spreading:
     """Quantile X = m + e^{-qt} (X0 - m) + c (2s - 1) (1 - e^{-qt})/q."""
@@ -301,10 +311,10 @@ class Spreading:
             case _ if opened == 0.0:
                 return scaled(start, factor, np.array([shift]))
             case Dirac():
-                return Uniform(self.mean - opened, self.mean + opened)
+                return block(self.mean, opened)
             case Uniform():
-                half = 0.5 * factor * float(start.high[0] - start.low[0]) + opened
-                return Uniform(self.mean - half, self.mean + half)
+                half = 0.5 * factor * float(start.high[0] - start.low[0])
+                return block(self.mean, half + opened)
         pieces = start.pieces()
         if pieces is not None:
             return spread_pieces(pieces, factor, shift, opened)
@@ -391,7 +401,7 @@ def attraction_repulsion(
     if q > 0:
         rest = Spreading(start, mean, q, c)(800.0 / q)
         if isinstance(start, Measure):
-            rest = Uniform(mean - c / q, mean + c / q) if c > 0 else Dirac(mean)
+            rest = block(mean, c / q)
     return Problem(
         "attraction_repulsion",
         energy,

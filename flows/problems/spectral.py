@@ -104,6 +104,8 @@ def slow_mode(potential: Potential, T: float, box: Any = None) -> SlowMode:
         if abs(mode.gap - previous) <= 1e-11 * mode.gap:
             return mode
         change, previous = abs(mode.gap - previous), mode.gap
+        if panels > 30 and change > 1e-3 * mode.gap:
+            break
     if change <= 1e-9 * mode.gap:
         return mode
     raise ValueError(

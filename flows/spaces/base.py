@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -119,6 +119,8 @@ class Space:
 
     device: str | None
     dtype: str | None
+    # Derivatives of the user's functions that every flow here evaluates.
+    probed: ClassVar[int] = 1
 
     if TYPE_CHECKING:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +72,6 @@ class Chain:
     h: float
     tilt: Array
     pinned: int | None = None
-    offset: list[float] = field(default_factory=lambda: [0.0])
 
     def parts(self, v: Array) -> list[float]:
         """The summands of ``value``; infinite out of order."""
@@ -92,8 +91,12 @@ class Chain:
         return values
 
     def value(self, v: Array) -> float:
-        """The function, plus an offset that makes its rounding visible."""
-        return self.offset[0] + sum(self.parts(v))
+        """The function of the step."""
+        return sum(self.parts(v))
+
+    def rounding(self, v: Array) -> float:
+        """Rounding error of ``value``, whose terms may cancel."""
+        return 8.0 * float(np.finfo(v.dtype).eps) * sum(map(abs, self.parts(v)))
 
     def gradient(self, v: Array) -> Array:
         """Its gradient: v - w + tilt - h velocity(v)."""
@@ -133,10 +136,13 @@ class Chain:
 
     def solve_links(self, own: Array, links: Array, rank_one: float, g: Array) -> Array:
         """(diag(own) + Laplacian of links - rank_one 1 1^T)^{-1} g in O(n)."""
+        n = own.shape[0]
         factor = tridiagonal_factor(own, links, self.pinned)
         if factor is None:
-            # The links are convex, so only ``own`` can be to blame.
-            own = np.maximum(np.abs(own), 0.1)
+            # The links are convex, so ``own`` is to blame, or its loss by rounding.
+            eps = float(np.finfo(own.dtype).eps)
+            rounding = 8 * n * eps * float(links.max(initial=0.0))
+            own = np.maximum(np.abs(own), max(0.1, rounding))
             factor = tridiagonal_factor(own, links, self.pinned)
         if factor is None:
             raise NewtonFailure("the second derivatives are not finite")
@@ -203,14 +209,13 @@ def pin(H: Array, index: int | None) -> Array:
 
 def minimize(chain: Chain, start: Array) -> Array:
     """The quantiles where the function of the step is least, from ordered ``start``."""
-    chain.offset[0] = 0.0
-    chain.offset[0] = sum(map(abs, chain.parts(start)))
     result = minimize_newton(
         chain.value,
         chain.gradient,
         chain.solve,
         start,
         tol=decrement_tolerance(chain.w),
+        floor=chain.rounding(start),
         max_iterations=MOST_ITERATIONS,
         step_limit=chain.step_limit,
     )
@@ -233,26 +238,53 @@ def minimize_with_kink(
     ----------
     make : callable
         ``make(tilt, pinned)`` is the chain with the kink's tilt.
+
+    Raises
+    ------
+    NewtonFailure
+        Also when a wrong k led so far away that rounding spoiled the step.
     """
     n, p = start.shape[0], kink.location
     found: dict[int, Array] = {}
     last = start
 
+    def tilt(k: int) -> Array:
+        slopes = np.full_like(start, h * kink.weight)
+        slopes[:k] *= -1.0
+        return slopes
+
     def split(k: int) -> Array:
         nonlocal last
         if k not in found:
-            tilt = np.full_like(start, h * kink.weight)
-            tilt[:k] *= -1.0
-            found[k] = last = minimize(make(tilt, None), last)
+            found[k] = last = minimize(make(tilt(k), None), last)
         return found[k]
 
-    def enough(k: int) -> bool:
-        return k == n or bool(split(k)[k] >= p)
+    k = least_true(lambda k: bool(split(k)[k] >= p), n, int(np.sum(start < p)))
+    v = split(k)
+    if k > 0 and v[k - 1] > p:
+        # Left of p with a force to the right, and right of it with one to the left.
+        i, before = k - 1, split(k - 1)
+        part = (p - before[i]) / (v[i] - before[i])
+        between = before + part * (v - before)
+        between[i] = p
+        v = minimize(make(tilt(i), i), between)
+    smooth = make(np.zeros_like(start), None)
 
-    low, high = -1, n
-    guess, stride = int(np.sum(start < p)), 1
+    def in_kink(x: Array) -> float:
+        return h * kink.weight * float(np.sum(np.abs(x - p)))
+
+    rise = smooth.value(v) - smooth.value(start) + in_kink(v) - in_kink(start)
+    eps = float(np.finfo(start.dtype).eps)
+    if rise > 32.0 * (smooth.rounding(start) + 8.0 * eps * in_kink(start)):
+        raise NewtonFailure("the kink of V was not found to rounding")
+    return v
+
+
+def least_true(test: Callable[[int], bool], n: int, guess: int) -> int:
+    """Least k in [0, n] with test(k), which is false then true; n needs no test."""
+    low, high, stride = -1, n, 1
     while high - low > 1:
-        if enough(guess):
+        if guess == n or test(guess):
             high = guess
         else:
             low = guess
@@ -263,18 +295,7 @@ def minimize_with_kink(
         else:
             guess = (low + high) // 2
         stride *= 2
-    v = split(high)
-    if high == 0 or v[high - 1] <= p:
-        return v
-    # Left of p with a force to the right, and right of it with one to the left.
-    i = high - 1
-    before = split(i)
-    part = (p - before[i]) / (v[i] - before[i])
-    between = before + part * (v - before)
-    between[i] = p
-    tilt = np.full_like(start, h * kink.weight)
-    tilt[:i] *= -1.0
-    return minimize(make(tilt, i), between)
+    return high
 
 
 def spread(x: Array, h: float) -> Array:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from flows.linear import (
 )
 from flows.measures import Histogram, cell_masses
 from flows.spaces.base import Space, check_device, refuse
-from flows.spaces.finite_volume import Density, Flux, bernoulli, enthalpy_flux
+from flows.spaces.grid_fluxes import Density, Flux, bernoulli, enthalpy_flux
 from flows.symbolic import EntropyFunction
 from flows.transport import wasserstein
 
@@ -66,6 +66,7 @@ class Grid(Space):
 
     axes: tuple[tuple[float, float, int], ...]
     boundary: tuple[str, ...]
+    probed: ClassVar[int] = 0
     device: str | None
     dtype: str | None
 

@@ -307,12 +307,8 @@ def solve_dense(
         pull = 0.0 if V is None else h * float(xp.sum(V))
         return move, pull, h * n * smooth_pairs.energy(t, x)
 
-    first = parts(start)
-    # Added to the value, so that its rounding error is a part of its size.
-    size = sum(map(abs, first))
-
     def value(z: Array) -> float:
-        return size + sum(parts(xp.reshape(z, (n, d))))
+        return sum(parts(xp.reshape(z, (n, d))))
 
     def gradient(z: Array) -> Array:
         x = xp.reshape(z, (n, d))
@@ -332,6 +328,7 @@ def solve_dense(
         solve,
         xp.reshape(start, (-1,)),
         tol=decrement_tolerance(w),
+        floor=8.0 * float(np.finfo(dtype_name(w)).eps) * sum(map(abs, parts(start))),
     )
     return xp.reshape(result.x, (n, d))
 

@@ -92,19 +92,20 @@ def form_of(functional: Energy, d: int) -> Form | None:
     """The recognized form in dimension d, or None."""
     import sympy
 
-    from flows.symbolic.vocabulary import coordinates, to_sympy
+    from flows.symbolic.vocabulary import coordinates, parameter, to_sympy
 
-    try:
-        parts = [
-            sympy.Float(term.scale) * to_sympy(term.function.expr(d))
-            if term.scale != 1.0
-            else to_sympy(term.function.expr(d))
-            for term in functional.terms
-        ]
-    except (AttributeError, TypeError, ValueError):
-        return None
+    parts = []
+    for term in functional.terms:
+        if term.function.dimension not in (None, d):
+            return None
+        part = term.function.expr(d)
+        if part is None:
+            return None
+        values = term.function.parameters or {}
+        numbers = {parameter(name): float(v) for name, v in values.items()}
+        parts.append(term.scale * to_sympy(part).subs(numbers))
     symbols = coordinates(d)
-    expr = sympy.expand(sympy.Add(*parts))
+    expr = sympy.nsimplify(sympy.expand(sympy.Add(*parts)), rational=True)
     if expr.free_symbols - set(symbols):
         return None
     return separate(expr, symbols) or radial(expr, symbols)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.energies import Entropy, Interaction, Internal, Potential
+from flows.energies import total_temperature, Entropy, Interaction, Internal, Potential
 from flows.spaces.base import refuse
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
-from flows.symbolic import EntropyFunction
 
 if TYPE_CHECKING:
     from flows.energies import Energy
@@ -62,14 +61,15 @@ class LangevinParticles(CloudSpace):
             match term:
                 case Potential() | Interaction() | Entropy():
                     continue
-                case Internal() if isinstance(term.function, EntropyFunction):
+                case Internal() if term.temperature is not None:
                     continue
                 case _:
                     raise refuse(term, self, "points have no density")
-        if temperature(energy) < 0.0:
-            first = next(t for t in energy.terms if entropic(t) and t.scale < 0.0)
+        T = total_temperature(energy)
+        if T < 0.0:
+            first = next(t for t in energy.terms if (t.temperature or 0.0) < 0.0)
             raise refuse(first, self, "the temperature would be negative")
-        linear = drift is None and is_linear(energy) and temperature(energy) > 0.0
+        linear = drift is None and is_linear(energy) and T > 0.0
         return (LinearLangevinFlow if linear else LangevinFlow)(self, energy, drift)
 
     def distance(self, u: Array, v: Array) -> float:
@@ -83,16 +83,6 @@ class LangevinParticles(CloudSpace):
         return wasserstein(self.measure(u), self.measure(v))
 
 
-def entropic(term: Any) -> bool:
-    """Whether a term is an entropy, in either spelling."""
-    return isinstance(term, Entropy) or isinstance(term.function, EntropyFunction)
-
-
-def temperature(energy: Energy) -> float:
-    """Sum of the temperatures of the entropy terms."""
-    return math.fsum(term.scale for term in energy.terms if entropic(term))
-
-
 @dataclass(frozen=True, eq=False)
 class LangevinFlow(CloudFlow):
     """dx_i = (-grad V - grad W * rho + drift)(x_i) dt + sqrt(2 T) dB_i."""
@@ -101,7 +91,7 @@ class LangevinFlow(CloudFlow):
     def temperature(self) -> float:
         """T of the noise sqrt(2 T)."""
         if "temperature" not in self._cache:
-            self._cache["temperature"] = temperature(self.functional)
+            self._cache["temperature"] = total_temperature(self.functional)
         return float(self._cache["temperature"])
 
     def noise(self, t: float, u: Array) -> float:

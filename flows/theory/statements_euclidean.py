@@ -38,9 +38,9 @@ def run(energy: Any, x0: Any, T: float, scheme: Any, dt: Any) -> Any:
 @statement("energy-identity", "d/dt V = -|grad V|^2 along x' = -grad V")
 def energy_identity() -> Sides:
     energy = Potential("(x**2 - 1)**2/4 + x*y/3 + y**4")
-    tight = Adaptive(rtol=1e-11, atol=1e-13, largest=0.01)
+    tight = Adaptive(rtol=1e-11, atol=1e-13, largest=1e-3)
     sol = run(energy, [0.3, 1.2], 1.0, DOP853(), tight)
-    return check_dissipation(sol).value, 0.0, 1e-8
+    return check_dissipation(sol).value, 0.0, 1e-7
 
 
 @statement("prox-and-gradient-step", "on 3x^2/2 with step 0.2: prox 1/(1+0.6), Euler 1-0.6")

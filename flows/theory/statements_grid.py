@@ -117,11 +117,11 @@ def explicit_bound() -> Sides:
 
 
 def least(stream: Any) -> float:
-    """Smallest density after at most 60 steps; minus infinity when refused."""
+    """Smallest density after at most 200 steps; minus infinity when refused."""
     from flows.solution import SolveError
 
     try:
-        for _ in range(60):
+        for _ in range(200):
             _, u = next(stream)
     except SolveError:
         return -math.inf
