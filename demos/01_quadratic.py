@@ -3,7 +3,7 @@
     dx/dt = -A x,    V(x) = x.A x / 2,    V(x(t)) <= exp(-2 mu t) V(x(0))
 
 mu is the smallest eigenvalue of A (on such rates: Carrillo, McCann, Villani,
-doi:10.4171/RMI/376). The paths leave along the steep axis and arrive along the flat one;
+doi:10.4171/RMI/376). Paths leave along the steep axis and arrive along the flat one;
 every energy stays under the dashed line and ends parallel to it.
 """
 

@@ -2,9 +2,9 @@
 
     d_t rho = (rho V')' + T rho'',    V = x^4/4 - x^2/2,    T = 0.1
 
-A law that starts in the right well fills it at once and then leaks over the barrier: the
+A law that starts in the right well fills it at once, then leaks over the barrier: the
 surplus of mass falls as exp(-gap t), gap the smallest eigenvalue of -T f'' + V' f'
-(A. Bovier et al., doi:10.4171/JEMS/14). The run shows the gap that the problem computes.
+(A. Bovier et al., doi:10.4171/JEMS/22). The run shows the gap that the problem knows.
 """
 
 # %%

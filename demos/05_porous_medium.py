@@ -2,9 +2,9 @@
 
     d_t rho = (rho^2)'',    F(rho) = int rho^2
 
-Unlike heat, the gas fills a bounded set whose front moves as t^(1/3), and its profile is
-Barenblatt's parabola (F. Otto, doi:10.1081/PDE-100002243). On the grid the front crosses
-cells that were exactly empty; the outermost quantile rides just behind it.
+Unlike heat, the gas fills a bounded set whose front moves as t^(1/3); its profile is
+Barenblatt's parabola (F. Otto, doi:10.1081/PDE-100002243). The front enters cells that
+were exactly empty; the outermost quantile rides just behind it.
 """
 
 # %%

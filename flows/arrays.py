@@ -132,12 +132,11 @@ def all_finite(u: Array) -> bool:
     """Whether every entry is finite."""
     if is_torch(u):
         return bool(namespace(u).all(namespace(u).isfinite(u)))
-    # A finite sum of squares proves it in one BLAS call; only an overflow or a
-    # non-finite entry needs the slow answer.
-    flat = u.ravel()
+    # A finite sum proves it in one pass; only an overflow or a non-finite entry needs
+    # the slow answer.
     with np.errstate(over="ignore", invalid="ignore"):
-        square = flat @ flat
-    return bool(np.isfinite(square)) or bool(np.isfinite(u).all())
+        total = np.add.reduce(u, axis=None)
+    return bool(np.isfinite(total)) or bool(np.isfinite(u).all())
 
 
 def first_nonfinite(u: Array) -> tuple[int, tuple[int, ...]]:
@@ -152,8 +151,7 @@ def rms(e: Array) -> float:
     if is_torch(e):
         xp = namespace(e)
         return float(xp.sqrt(xp.mean(e * e)))
-    flat = e.ravel()
-    return float(np.sqrt(flat @ flat / max(flat.size, 1)))
+    return float(np.sqrt(np.add.reduce(e * e, axis=None) / max(e.size, 1)))
 
 
 def batch_matvec(matrix: Array, x: Array) -> Array:

@@ -20,9 +20,15 @@ COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 SINGULAR = np.array([[1.0, 1.0], [1.0, 1.0]])
 
 VECTORS = {
-    "quadratic": lambda: problems.quadratic(LAMBDA, [1.0, -2.0], b=[0.3, 0.1], center=[1, 2]),
-    "quadratic batch": lambda: problems.quadratic([1.0, 4.0], [[1.0, 2.0], [3.0, -1.0]]),
-    "quadratic singular": lambda: problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, 0.5]),
+    "quadratic": lambda: problems.quadratic(
+        LAMBDA, [1.0, -2.0], b=[0.3, 0.1], center=[1, 2]
+    ),
+    "quadratic batch": lambda: problems.quadratic(
+        [1.0, 4.0], [[1.0, 2.0], [3.0, -1.0]]
+    ),
+    "quadratic singular": lambda: problems.quadratic(
+        SINGULAR, [1.0, 2.0], b=[0.5, 0.5]
+    ),
     "quadratic drift": lambda: problems.quadratic(SINGULAR, [1.0, 2.0], b=[0.5, -0.2]),
     "power 4": lambda: problems.power(4.0, [1.0, -0.5, 0.2]),
     "power 2": lambda: problems.power(2.0, [1.0, -0.5]),
@@ -46,7 +52,9 @@ MEASURES = {
     ),
     "ou singular": lambda: problems.ornstein_uhlenbeck([1.0, 0.0], 0.5, rate=SINGULAR),
     "ou cold": lambda: problems.ornstein_uhlenbeck(1.0, 0.5, temperature=0.0),
-    "ou mixture": lambda: problems.ornstein_uhlenbeck_mixture(temperature=0.6, rate=1.3),
+    "ou mixture": lambda: problems.ornstein_uhlenbeck_mixture(
+        temperature=0.6, rate=1.3
+    ),
     "ou mixture plane": lambda: problems.ornstein_uhlenbeck_mixture(
         [[1.0, 0.0], [-1.0, 0.5]], [0.6, COVARIANCE], None, rate=LAMBDA
     ),
@@ -56,8 +64,12 @@ MEASURES = {
     ),
     "mckean free": lambda: problems.mckean_vlasov_quadratic(rate=0.0, coupling=1.5),
     "mckean mixture": lambda: problems.mckean_vlasov_mixture(coupling=0.7),
-    "aggregation": lambda: problems.aggregation_quadratic(fl.Gaussian(1.0, 0.5), strength=2.0),
-    "aggregation box": lambda: problems.aggregation_quadratic(fl.Uniform([0, 0], [1, 2])),
+    "aggregation": lambda: problems.aggregation_quadratic(
+        fl.Gaussian(1.0, 0.5), strength=2.0
+    ),
+    "aggregation box": lambda: problems.aggregation_quadratic(
+        fl.Uniform([0, 0], [1, 2])
+    ),
     "repulsion": lambda: problems.attraction_repulsion(),
     "repulsion normal": lambda: problems.attraction_repulsion(
         fl.Gaussian(1.0, 0.5), attraction=2.0, repulsion=0.7
@@ -66,7 +78,9 @@ MEASURES = {
     "reflected box": lambda: problems.reflected_heat(
         [0.2, 1.0], [0.2, 0.3], box=((0, 1), (0.5, 2)), temperature=0.5
     ),
-    "reflected modes": lambda: problems.reflected_heat(amplitudes=[0.5, -0.3], box=(-1, 1)),
+    "reflected modes": lambda: problems.reflected_heat(
+        amplitudes=[0.5, -0.3], box=(-1, 1)
+    ),
     "periodic": lambda: problems.periodic_heat(box=(-1, 2), temperature=2.0),
     "periodic modes": lambda: problems.periodic_heat(0.4, amplitudes=[0.5, 0.2]),
     "gibbs": lambda: problems.gibbs(T=0.3),
@@ -77,7 +91,9 @@ MEASURES = {
     "barenblatt": lambda: problems.barenblatt(),
     "barenblatt plane": lambda: problems.barenblatt(3.0, 2, center=[1.0, 2.0]),
     "confined": lambda: problems.confined_barenblatt(),
-    "confined space": lambda: problems.confined_barenblatt(1.5, 3, 2.0, mean=[1.0, 0.0, 0.0]),
+    "confined space": lambda: problems.confined_barenblatt(
+        1.5, 3, 2.0, mean=[1.0, 0.0, 0.0]
+    ),
 }
 ALL = {**VECTORS, **MEASURES}
 every = pytest.mark.parametrize("p", ALL, indirect=True)
@@ -240,7 +256,10 @@ def test_problem_checks_its_parts():
 
 P = problems
 REFUSED = {
-    "A shape": (lambda: P.quadratic(np.ones((2, 3)), [1, 2]), r"`A` has shape \(2, 3\)"),
+    "A shape": (
+        lambda: P.quadratic(np.ones((2, 3)), [1, 2]),
+        r"`A` has shape \(2, 3\)",
+    ),
     "A skew": (lambda: P.quadratic([[0, 1], [0, 0]], [1, 2]), "`A` must be symmetric"),
     "b": (lambda: P.quadratic(1.0, [1, 2], b=[1, 2, 3]), r"`b` has shape \(3,\)"),
     "x0": (lambda: P.double_well(np.ones((2, 2, 2))), r"`x0` has shape \(2, 2, 2\)"),
@@ -258,7 +277,10 @@ REFUSED = {
     "heat T": (lambda: P.heat(temperature=0.0), "`temperature` must be greater than 0"),
     "heat mean": (lambda: P.heat(2, mean=[1, 2, 3]), r"`mean` has shape \(3,\)"),
     "ou std": (lambda: P.ornstein_uhlenbeck(1.0, -1.0), "standard deviations must not"),
-    "ou T": (lambda: P.ornstein_uhlenbeck(temperature=-1), "`temperature` must be at le"),
+    "ou T": (
+        lambda: P.ornstein_uhlenbeck(temperature=-1),
+        "`temperature` must be at le",
+    ),
     "ou rate": (
         lambda: P.ornstein_uhlenbeck([1, 2], 1.0, rate=[[0, 1], [0, 0]]),
         "`rate` must be symmetric",
@@ -326,7 +348,10 @@ REFUSED = {
     "d": (lambda: P.barenblatt(2.0, 1.5), "`d` must be an integer >= 1"),
     "center": (lambda: P.barenblatt(2.0, 2, center=[1, 2, 3]), "`center` has shape"),
     "confined lam": (lambda: P.confined_barenblatt(lam=0), "`lam` must be greater"),
-    "confined r": (lambda: P.confined_barenblatt(radius=-1), "`radius` must be at least"),
+    "confined r": (
+        lambda: P.confined_barenblatt(radius=-1),
+        "`radius` must be at least",
+    ),
 }
 
 

@@ -62,9 +62,9 @@ def plot_energy(
         ax.semilogy(sol.t, gap, color=color, lw=1.6, label=label)
     else:
         flat = gap.reshape(len(sol.t), -1)
-        ax.semilogy(
-            sol.t, flat, color=color, lw=0.7, alpha=max(0.15, flat.shape[1] ** -0.25)
-        )
+        alpha = max(0.15, flat.shape[1] ** -0.25)
+        lines = ax.semilogy(sol.t, flat, color=color, lw=0.7, alpha=alpha)
+        lines[0].set_label(label)
     if rate is not None:
         draw_rate(ax, sol.t, gap.reshape(len(sol.t), -1), float(rate))
     ax.set_xlabel("time $t$", fontsize=LABEL)

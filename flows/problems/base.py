@@ -56,14 +56,14 @@ class Problem:
 
     name: str
     energy: Energy
-    exact: Callable[[float], Any] | None
+    exact: Any
     t: tuple[float, float]
     start: Any = None
     limit: Any = None
     spaces: tuple[str, ...] = ()
     box: tuple[tuple[float, float], ...] | None = None
     boundary: str | None = None
-    exact_energy: Callable[[float], Any] | None = None
+    exact_energy: Any = None
     rate: float | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""

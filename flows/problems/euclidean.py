@@ -46,11 +46,13 @@ def _spaces(x0: Array) -> tuple[str, ...]:
     return ("Euclidean",) if x0.ndim == 1 else ("Euclidean", "Particles")
 
 
-def _separable(text: str, x0: Array, **parameters: float) -> Energy:
+def _separable(
+    text: str, x0: Array, parameters: dict[str, float] | None = None
+) -> Energy:
     """The potential sum_i v(x_i), written plainly on the line."""
     if x0.shape[-1] == 1:
-        return Potential(text, parameters=parameters or None)
-    return energies.separable(text, parameters=parameters or None)
+        return Potential(text, parameters=parameters)
+    return energies.separable(text, parameters=parameters)
 
 
 def _number_or_array(values: Array) -> Any:
@@ -436,7 +438,7 @@ def lasso(
     lowest = (lam * abs(end) + 0.5 * (end - b) ** 2) * x.shape[-1]
     return Problem(
         "lasso",
-        _separable("lam*abs(x) + (x - b)**2/2", x, lam=lam, b=b),
+        _separable("lam*abs(x) + (x - b)**2/2", x, {"lam": lam, "b": b}),
         exact,
         interval(t, 0.0),
         limit=np.full_like(x, end),

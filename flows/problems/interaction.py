@@ -176,10 +176,10 @@ class Contraction:
     strength: float
 
     def __call__(self, t: float) -> Any:
-        factor = float(np.exp(-self.strength * time(t)))
+        change = float(np.expm1(-self.strength * time(t)))
         if not isinstance(self.start, Measure):
-            return self.mean + factor * (self.start - self.mean)
-        return scaled(self.start, factor, (1.0 - factor) * self.mean)
+            return self.start + change * (self.start - self.mean)
+        return scaled(self.start, 1.0 + change, -change * self.mean)
 
 
 def scaled(measure: Measure, factor: float, shift: Array) -> Measure:

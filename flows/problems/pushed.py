@@ -161,6 +161,13 @@ class Spread(Measure):
         rise = self.shift + self.opened * (1.0 - 2.0 * levels)
         return self.factor * self.inner.upper_quantile(levels) + rise
 
+    def expect(self, f: Callable[[Array], Array]) -> float:
+        def pulled(x: Array) -> Array:
+            level = 2.0 * self.inner.cdf(x) - 1.0
+            return f(self.factor * x + self.shift + self.opened * level)
+
+        return self.inner.expect(pulled)
+
     def _origin(self, x: Array) -> Array:
         """Where mass now at x started: the map is increasing, its bracket known."""
         y = (as_points(x, 1) - self.shift) / self.factor

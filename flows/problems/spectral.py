@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -168,9 +168,24 @@ def _domain(
     return ends[0], ends[1]
 
 
+class _Rule(NamedTuple):
+    """Gauss nodes u on [0, 1], and interpolants there in Lagrange form.
+
+    ``analysis`` takes values at u to Legendre coefficients, ``running`` to integrals
+    over [0, u_i]; ``lower[i, k]`` interpolates at u_i u_k, ``upper[i, k]`` at
+    u_i + (1 - u_i) u_k.
+    """
+
+    u: Array
+    w: Array
+    analysis: Array
+    running: Array
+    lower: Array
+    upper: Array
+
+
 @lru_cache(maxsize=1)
-def _running() -> tuple[Array, Array]:
-    """Integrals over [0, u_i] of an interpolant, and its Legendre coefficients."""
+def _rule() -> _Rule:
     u, w = quadrature.gauss_legendre(ORDER)
     basis = np.polynomial.legendre.legvander(2.0 * u - 1.0, ORDER)
     k = np.arange(ORDER)
@@ -178,49 +193,105 @@ def _running() -> tuple[Array, Array]:
     primitive = np.empty((ORDER, ORDER))
     primitive[:, 0] = u
     primitive[:, 1:] = 0.5 * (basis[:, 2:] - basis[:, : ORDER - 1]) / (2 * k[1:] + 1)
-    return primitive @ analysis, analysis
+
+    def interpolate(x: Array) -> Array:
+        values = np.polynomial.legendre.legvander(2.0 * x - 1.0, ORDER - 1)
+        return values @ analysis
+
+    lower = interpolate(np.multiply.outer(u, u))
+    upper = interpolate(u[:, None] + np.multiply.outer(1.0 - u, u))
+    return _Rule(u, w, analysis, primitive @ analysis, lower, upper)
+
+
+class _Weight:
+    """q = exp(-(V - lowest)/T)/mass on panels, with its integrals from either end."""
+
+    def __init__(self, potential: Potential, T: float, edges: Array) -> None:
+        self.potential, self.T, self.edges = potential, T, edges
+        self.nodes, self.weights = quadrature.panel_nodes(edges, ORDER)
+        V = values_at(potential, self.nodes)
+        self.lowest = float(V.min())
+        self.mass = 1.0
+        q = self.at(self.nodes)
+        self.mass = float(self.weights @ q)
+        self.q = q / self.mass
+        parts = (self.weights * self.q).reshape(-1, ORDER).sum(axis=1)
+        self.left = np.concatenate([[0.0], np.cumsum(parts)[:-1]])
+        self.right = np.concatenate([np.cumsum(parts[::-1])[::-1][1:], [0.0]])
+
+    def at(self, x: Array) -> Array:
+        """q at numbers x."""
+        height = values_at(self.potential, x) - self.lowest
+        return np.exp(-height / self.T) / self.mass
+
+    def below(self, x: Array) -> Array:
+        """Mass left of x (panels, ..), each x in its own panel."""
+        return self._beyond(x, self.edges[:-1], self.left)
+
+    def above(self, x: Array) -> Array:
+        """Mass right of x (panels, ..)."""
+        return self._beyond(x, self.edges[1:], self.right)
+
+    def _beyond(self, x: Array, ends: Array, outer: Array) -> Array:
+        rule = _rule()
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        start, outer = ends.reshape(shape), outer.reshape(shape)
+        z = start[..., None] + (x - start)[..., None] * rule.u
+        return outer + np.abs(x - start) * (self.at(z) @ rule.w)
 
 
 def _solve(potential: Potential, T: float, edges: Array) -> SlowMode:
     from scipy.sparse.linalg import eigs
 
-    nodes, weights = quadrature.panel_nodes(edges, ORDER)
-    V = values_at(potential, nodes)
-    lowest = float(V.min())
-    q = np.exp(-(V - lowest) / T)
-    mass = float(weights @ q)
-    q = q / mass
-    below, above = _integrators(edges, weights)
-    Q, R = below @ q, above @ q
-    kernel = (R[:, None] * below * Q + Q[:, None] * above * R) / (T * q)[:, None]
-    value, vector = eigs(kernel, k=1, which="LM", v0=np.ones(nodes.size), tol=1e-14)
+    weight = _Weight(potential, T, edges)
+    q, weights = weight.q, weight.weights
+    kernel = _kernel(weight) / T
+    value, vector = eigs(kernel, k=1, which="LM", v0=np.ones(q.size), tol=1e-14)
     slope = np.abs(vector[:, 0].real)
-    f = below @ slope
-    f -= float((weights * q) @ f)
-    f /= np.abs(f).max()
-    coefficients = f.reshape(-1, ORDER) @ _running()[1].T
+    rule = _rule()
+    steps = np.diff(edges)[:, None] * slope.reshape(-1, ORDER)
+    reached = np.concatenate([[0.0], np.cumsum(steps @ rule.w)])
+    f = reached[:-1, None] + steps @ rule.running.T
+    mean = float((weights * q) @ f.ravel())
+    # f increases, so it is largest in size at an end.
+    f = (f - mean) / max(mean, reached[-1] - mean)
     return SlowMode(
         1.0 / float(value[0].real),
         edges,
-        coefficients,
-        nodes,
+        f @ rule.analysis.T,
+        weight.nodes,
         weights * q,
-        float(np.log(mass)),
-        lowest,
+        float(np.log(weight.mass)),
+        weight.lowest,
     )
 
 
-def _integrators(edges: Array, weights: Array) -> tuple[Array, Array]:
-    """Matrices of the integrals from the left end to each node, and from it on."""
+def _kernel(weight: _Weight) -> Array:
+    """Matrix of f' -> (R int_{y<x} Q f' + Q int_{y>x} R f') / q at the nodes, R = 1 - Q.
+
+    Inside a panel the integrals stop at x: rules over the whole panel would see masses
+    that exceed those beyond x by many powers of ten.
+    """
+    rule, edges = _rule(), weight.edges
     panels = edges.size - 1
-    inner = _running()[0]
-    width = np.diff(edges)
+    x = weight.nodes.reshape(panels, ORDER)
+    a, b = edges[:-1, None], edges[1:, None]
+    Q, R = weight.below(x).ravel(), weight.above(x).ravel()
     panel = np.repeat(np.arange(panels), ORDER)
-    below = np.where(panel[:, None] > panel, weights, 0.0)
-    above = np.where(panel[:, None] < panel, weights, 0.0)
-    rest = quadrature.gauss_legendre(ORDER)[1] - inner
+    before = panel[:, None] > panel
+    after = panel[:, None] < panel
+    to_left, to_right = (R / weight.q)[:, None], (Q / weight.q)[:, None]
+    kernel = np.where(before, to_left * (weight.weights * Q), 0.0)
+    kernel += np.where(after, to_right * (weight.weights * R), 0.0)
+    y = a[..., None] + (x - a)[..., None] * rule.u
+    z = x[..., None] + (b - x)[..., None] * rule.u
+    lower = (x - a)[..., None] * rule.w * weight.below(y)
+    upper = (b - x)[..., None] * rule.w * weight.above(z)
+    own = np.einsum("pik,ikj->pij", lower, rule.lower) * to_left.reshape(panels, -1, 1)
+    own += np.einsum("pik,ikj->pij", upper, rule.upper) * to_right.reshape(
+        panels, -1, 1
+    )
     for p in range(panels):
-        own = slice(p * ORDER, (p + 1) * ORDER)
-        below[own, own] = width[p] * inner
-        above[own, own] = width[p] * rest
-    return below, above
+        part = slice(p * ORDER, (p + 1) * ORDER)
+        kernel[part, part] = own[p]
+    return kernel

@@ -10,6 +10,7 @@ import numpy as np
 
 from flows.linear import NewtonFailure, minimize_newton
 from flows.spaces.implicit import (
+    NOT_FINITE,
     decrement_tolerance,
     solve_positive,
     total_potential,
@@ -145,7 +146,7 @@ class Chain:
             own = np.maximum(np.abs(own), max(0.1, rounding))
             factor = tridiagonal_factor(own, links, self.pinned)
         if factor is None:
-            raise NewtonFailure("the second derivatives are not finite")
+            raise NewtonFailure(NOT_FINITE)
         y = factor(g)
         if rank_one == 0.0:
             return y

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace, to_numpy
+from flows.arrays import all_finite, array_like, dtype_name, namespace, to_numpy
 from flows.energies import Sum
 from flows.linear import NewtonFailure, minimize_newton, newton
 from flows.spaces.formulas import Kinked, split_potentials
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LARGEST_DENSE",
+    "NOT_FINITE",
     "NO_DERIVATIVE",
     "decrement_tolerance",
     "obstacle",
@@ -41,6 +42,7 @@ NO_DERIVATIVE = (
     "implicit steps need the derivative of the drift, which is not known; use an "
     "explicit scheme such as DormandPrince()"
 )
+NOT_FINITE = "the second derivatives of the energy are not finite"
 LARGEST_DENSE = 2000
 """Unknowns beyond which a dense Newton matrix is refused."""
 
@@ -355,13 +357,13 @@ def dense_hessian(
 def solve_positive(H: Array, g: Array) -> Array:
     """H^{-1} g, with a multiple of the identity added until H is positive definite."""
     xp = namespace(H)
+    if not all_finite(H):
+        raise NewtonFailure(NOT_FINITE)
     identity = array_like(np.eye(H.shape[0]), H)
     shift = 0.0
     while not positive_definite(H + shift * identity):
         lowest = float(xp.min(xp.linalg.diagonal(H)))
         shift = max(2.0 * shift, 0.1 - lowest, 0.1)
-        if not np.isfinite(shift):
-            raise NewtonFailure("the second derivatives are not finite")
     return xp.linalg.solve(H + shift * identity, g[:, None])[:, 0]
 
 

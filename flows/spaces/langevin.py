@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.energies import total_temperature, Entropy, Interaction, Internal, Potential
+from flows.energies import Entropy, Interaction, Internal, Potential, total_temperature
 from flows.spaces.base import refuse
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
 

@@ -243,7 +243,8 @@ def pair_rows(rows: Callable[[Array], Array], x: Array) -> Array:
     xp = namespace(x)
     n, d = x.shape
     gpu = is_torch(x) and x.device.type != "cpu"
-    count = max(1, min(n, (GPU_NUMBERS if gpu else CPU_NUMBERS) // (n * d)))
+    # Two rows at least: torch may split the sum of a single long row over threads.
+    count = min(n, max(2, (GPU_NUMBERS if gpu else CPU_NUMBERS) // (n * d)))
     while True:
         try:
             parts = []
