@@ -36,8 +36,8 @@ def main(plot=True, out="figures"):
                 plotting.plot_particles(sol, ax, exact=end)
             else:
                 plotting.plot_density(sol, ax, count=5, exact=end, bar=False)
+                ax.set_xlabel("$x$ (light: $t=0$, dark: $t=1$)")
             ax.set(xlim=(-4, 4), ylim=(0, 0.85))
-            ax.set_xlabel("$x$ (light: $t=0$, dark: $t=1$)")
             ax.set_title(f"{name}\n$W_2$ error {errors[name]:.1e}", fontsize=9)
         plotting.save(axes, "03_one_energy.png", out)
 

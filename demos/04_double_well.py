@@ -33,7 +33,7 @@ def main(plot=True, out="figures"):
     if plot:
         titles = "density, early to late", "surplus of mass on the right"
         axes = plotting.new_axes(2, titles=titles)
-        plotting.plot_density(sol, axes[0], exact=p.limit)
+        plotting.plot_density(sol, axes[0], exact=p.limit, label="equilibrium")
         axes[1].semilogy(sol.t, imbalance, color=plotting.COLORS["blue"], lw=1.6)
         law = imbalance[-1] * np.exp(-gap * (sol.t - sol.t[-1]))
         axes[1].semilogy(
@@ -43,7 +43,7 @@ def main(plot=True, out="figures"):
             color=plotting.COLORS["vermilion"],
             label=f"rate = spectral gap, {gap:.4f}",
         )
-        axes[1].set(xlabel="time $t$", ylabel="mass on the right $-$ mass on the left")
+        axes[1].set(xlabel="time $t$", ylabel="mass right $-$ mass left")
         axes[1].legend(frameon=False, fontsize=8)
         plotting.save(axes, "04_double_well.png", out)
         plotting.animate(sol, f"{out}/04_double_well.gif", frames=50)

@@ -28,7 +28,7 @@ def main(plot=True, out="figures"):
     if plot:
         titles = "densities, to the uniform law", "40 particles"
         axes = plotting.new_axes(2, titles=titles)
-        plotting.plot_density(sol, axes[0], count=6, exact=p.limit)
+        plotting.plot_density(sol, axes[0], count=6, exact=p.limit, label="limit")
         axes[0].set_ylim(0, 1.6)
         plotting.plot_components(swarm, axes[1])
         plotting.save(axes, "07_attraction_repulsion.png", out)

@@ -96,7 +96,15 @@ MEASURES = {
     ),
 }
 ALL = {**VECTORS, **MEASURES}
+WITHOUT_RATE = {
+    *("quadratic drift", "power 4", "power 2.7", "logistic", "log barrier"),
+    *("heat", "heat 3", "ou singular", "barenblatt", "barenblatt plane"),
+    *("gibbs", "gibbs plane", "gibbs walls"),
+}
+RATED = [name for name in ALL if name not in WITHOUT_RATE]
+UNBOXED = {"aggregation", "aggregation box", "repulsion", "repulsion normal"}
 every = pytest.mark.parametrize("p", ALL, indirect=True)
+rated = pytest.mark.parametrize("p", RATED, indirect=True)
 vectors = pytest.mark.parametrize("p", VECTORS, indirect=True)
 measures = pytest.mark.parametrize("p", MEASURES, indirect=True)
 
@@ -159,10 +167,8 @@ def test_exact_energy_of_measures_is_the_energy_of_the_law(p):
         assert value == pytest.approx(exact, rel=1e-8, abs=1e-9)
 
 
-@every
+@rated
 def test_energy_gap_decays_at_least_at_the_rate(p):
-    if p.rate is None:
-        pytest.skip("no exponential rate")
     span = np.linspace(*p.t, 25)
     F = np.array([p.exact_energy(t) for t in span])
     if isinstance(p.limit, Measure):
@@ -179,10 +185,13 @@ def test_energy_gap_decays_at_least_at_the_rate(p):
     assert (gap[1:] <= bound + 1e-9 * scale).all()
 
 
-@every
+@pytest.mark.parametrize("name", sorted(WITHOUT_RATE))
+def test_flows_without_an_exponential_rate_claim_none(name):
+    assert made(name).rate is None
+
+
+@rated
 def test_solution_reaches_its_limit(p):
-    if p.limit is None or p.rate is None:
-        pytest.skip("no limit with a rate")
     late = p.exact(p.t[1] + 100.0 / p.rate)
     if isinstance(late, Measure):
         for one, two in zip(late.moments(), p.limit.moments(), strict=True):
@@ -211,10 +220,8 @@ def test_named_spaces_accept_the_energy(p):
                 assert getattr(fl, name)(8).accepts(p.energy)
 
 
-@every
+@pytest.mark.parametrize("p", [n for n in MEASURES if n not in UNBOXED], indirect=True)
 def test_box_holds_the_law(p):
-    if p.box is None or p.exact is None:
-        pytest.skip("no box")
     for t in inner_times(p):
         box = p.exact(t).box(1.0 - 1e-12)
         assert (box[:, 0] >= np.array(p.box)[:, 0] - 1e-12).all()

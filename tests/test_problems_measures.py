@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -160,7 +161,6 @@ def test_residual_sees_a_wrong_constant():
     assert gap.max() > 1e-4 * size
 
 
-NORMALIZED = [*EQUATIONS, "repulsion"]
 EXTRA = {
     "repulsion": lambda: problems.attraction_repulsion(
         fl.Gaussian(1.0, 0.5), attraction=2.0, repulsion=0.7
@@ -168,17 +168,22 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("name", NORMALIZED)
+LINES = [
+    name
+    for name in (*EQUATIONS, *EXTRA)
+    if not name.endswith((" 2", " 3")) and name not in ("ou singular", "barenblatt 1.4")
+]
+
+
+@pytest.mark.parametrize("name", LINES)
 def test_line_laws_have_mass_one_and_consistent_functions(name):
     p = {**EQUATIONS, **EXTRA}[name]()
     law = p.exact(0.5 * (p.t[0] + p.t[1]))
-    if law.d > 1:
-        pytest.skip("no distribution function")
     box = law.box(1 - 1e-13)[0]
     edges = np.linspace(*box, 41)
     mass = quad(law.pdf, *box, epsabs=1e-12, limit=400, points=edges[1:-1:4])[0]
     assert mass == pytest.approx(1.0, abs=1e-9)
-    parts = [quad(law.pdf, a, b, epsabs=1e-12)[0] for a, b in zip(edges, edges[1:])]
+    parts = [quad(law.pdf, a, b, epsabs=1e-12)[0] for a, b in pairwise(edges)]
     assert np.allclose(law.cell_masses(edges), parts, atol=1e-9)
     s = np.array([1e-6, 0.1, 0.5, 0.77, 1 - 1e-6])
     assert np.allclose(law.cdf(law.quantile(s)), s, rtol=1e-9)

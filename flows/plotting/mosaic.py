@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from flows.plotting.style import own
 
 __all__ = ["fade", "mosaic", "plot_relief"]
@@ -50,7 +52,6 @@ def mosaic(
     big : Axes
     small : (rows, columns) array of Axes
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     if rows < 1 or columns < 1:
@@ -124,9 +125,8 @@ def plot_relief(
     box : ((left, right), (bottom, top)), optional
         By default cells of size 1.
     steepness : float
-        Height that looks like the width of a cell, inverted.
+        Factor of the heights in the shading; a larger one gives deeper shadows.
     """
-    import numpy as np
     from matplotlib.colors import LightSource, LinearSegmentedColormap
 
     z = np.asarray(heights, dtype=float).T

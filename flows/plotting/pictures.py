@@ -98,7 +98,13 @@ def has_gap(sol: Any, floor: float | None) -> bool:
 
 
 def plot_density(
-    sol: Any, ax: Any = None, *, count: int = 8, exact: Any = None, bar: bool = True
+    sol: Any,
+    ax: Any = None,
+    *,
+    count: int = 8,
+    exact: Any = None,
+    label: str = "exact",
+    bar: bool = True,
 ) -> Any:
     """Densities on the line at up to ``count`` saved times, early light, late dark.
 
@@ -110,6 +116,8 @@ def plot_density(
         The times are chosen evenly along the path of the solution.
     exact : Measure, optional
         Its density is drawn dashed over the rest.
+    label : str
+        Of that density in the legend.
     bar : bool
         A color bar with the times.
     """
@@ -126,7 +134,7 @@ def plot_density(
     if exact is not None:
         left, right = ax.get_xlim()
         x = np.linspace(left, right, 801)
-        ax.plot(x, exact.pdf(x), "--", color=COLORS["vermilion"], lw=1.3, label="exact")
+        ax.plot(x, exact.pdf(x), "--", color=COLORS["vermilion"], lw=1.3, label=label)
         ax.legend(frameon=False, fontsize=TICK)
     ax.set_xlabel("$x$", fontsize=LABEL)
     ax.set_ylabel(r"density $\rho(t, x)$", fontsize=LABEL)

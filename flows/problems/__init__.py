@@ -14,12 +14,9 @@ from __future__ import annotations
 from flows.problems.base import Problem
 from flows.problems.bounded import periodic_heat, reflected_heat
 from flows.problems.euclidean import (
-    absolute_value,
     double_well,
-    lasso,
     log_barrier,
     logistic,
-    power,
     quadratic,
     rosenbrock,
 )
@@ -29,13 +26,13 @@ from flows.problems.fokker_planck import (
     ornstein_uhlenbeck_mixture,
 )
 from flows.problems.gibbs import gibbs, metastable
-from flows.problems.interaction import (
-    aggregation_quadratic,
-    attraction_repulsion,
+from flows.problems.interaction import aggregation_quadratic, attraction_repulsion
+from flows.problems.mckean_vlasov import (
     mckean_vlasov_mixture,
     mckean_vlasov_quadratic,
 )
 from flows.problems.nonlinear import barenblatt, confined_barenblatt
+from flows.problems.nonsmooth import absolute_value, lasso, power
 from flows.problems.spectral import spectral_gap
 
 __all__ = [

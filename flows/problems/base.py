@@ -9,7 +9,7 @@ from flows.energies import Energy
 from flows.problems.arguments import interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["Problem"]
 

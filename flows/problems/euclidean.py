@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 
 from flows import energies
-from flows.energies import Energy, Potential
+from flows.energies import Potential
 from flows.measures.checks import real_array
 from flows.problems.arguments import interval, number, square, start, time, vector
 from flows.problems.base import Problem
 from flows.problems.modes import Modes
+from flows.problems.vectors import number_or_array, separable_energy, vector_spaces
 
 __all__ = [
-    "absolute_value",
     "double_well",
-    "lasso",
     "log_barrier",
     "logistic",
-    "power",
     "quadratic",
     "rosenbrock",
 ]
@@ -36,27 +34,6 @@ EXACT_FLOWS = (
     "U. Helmke, J. B. Moore, Optimization and Dynamical Systems, Springer 1994, "
     "doi:10.1007/978-1-4471-3467-1"
 )
-SUBGRADIENTS = (
-    "H. Brezis, Operateurs maximaux monotones, North-Holland 1973, "
-    "doi:10.1016/S0304-0208(08)72394-9"
-)
-
-
-def _spaces(x0: Array) -> tuple[str, ...]:
-    return ("Euclidean",) if x0.ndim == 1 else ("Euclidean", "Particles")
-
-
-def _separable(
-    text: str, x0: Array, parameters: dict[str, float] | None = None
-) -> Energy:
-    """The potential sum_i v(x_i), written plainly on the line."""
-    if x0.shape[-1] == 1:
-        return Potential(text, parameters=parameters)
-    return energies.separable(text, parameters=parameters)
-
-
-def _number_or_array(values: Array) -> Any:
-    return float(values) if np.ndim(values) == 0 else values
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +53,7 @@ class QuadraticPath:
         """Value of the quadratic along the path."""
         x = self(t)
         y = self.modes.to(x - self.center)
-        return _number_or_array(
-            0.5 * np.sum(self.modes.values * y * y, -1) - x @ self.b
-        )
+        return number_or_array(0.5 * np.sum(self.modes.values * y * y, -1) - x @ self.b)
 
 
 def quadratic(
@@ -144,97 +119,11 @@ def quadratic(
         exact,
         interval(t),
         limit=limit,
-        spaces=_spaces(x),
+        spaces=vector_spaces(x),
         exact_energy=exact.energy,
         rate=2.0 * mu if lowest and mu is not None else None,
         constants=constants,
         reference=EXACT_FLOWS,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class PowerPath:
-    """x0 (1 + (p-2) r0^{p-2} t)^{-1/(p-2)}, and 0 after extinction."""
-
-    p: float
-    x0: Array
-
-    def __call__(self, t: float) -> Array:
-        s, q = time(t, 0.0), self.p - 2.0
-        r = np.sqrt(np.sum(self.x0 * self.x0, axis=-1, keepdims=True))
-        if q == 0.0:
-            return self.x0 * math.exp(-s)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            growth = q * r**q * s
-            factor = np.exp(-np.log1p(growth) / q)
-        alive = (r > 0) & (growth > -1.0)
-        return np.where(alive, self.x0 * np.where(alive, factor, 0.0), 0.0)
-
-    def energy(self, t: float) -> Any:
-        """abs(x)^p / p along the path."""
-        r = np.sqrt(np.sum(self(t) ** 2, axis=-1))
-        return _number_or_array(r**self.p / self.p)
-
-
-def power(
-    p: float = 4.0, x0: Any = 1.0, *, t: tuple[float, float] | None = None
-) -> Problem:
-    """Power law V(x) = abs(x)^p / p, p >= 1, of the Euclidean length in any dimension.
-
-    The path is radial, r' = -r^{p-1}: r = (r0^{2-p} + (p-2) t)^{-1/(p-2)} for p > 2,
-    r0 e^{-t} for p = 2; for 1 <= p < 2 it is 0 from t = r0^{2-p}/(2-p) on.
-
-    Parameters
-    ----------
-    p : float
-        p >= 1; p = 1 is the length itself.
-    x0 : float, (n,) or (b, n) array
-    t : tuple of float, optional
-        From t0 >= 0; by default (0, 1), or up to half the extinction time.
-
-    Returns
-    -------
-    Problem
-        ``rate`` is 2 for p = 2 and p max(r0)^{p-2} for p < 2 (a bound, sharp at the
-        start only); for p > 2 the decay is algebraic. Constant for p < 2:
-        ``extinction``, a number or one for each point.
-
-    References
-    ----------
-    Brezis, doi:10.1016/S0304-0208(08)72394-9.
-    """
-    p = number(p, "p", least=1.0)
-    x = start(x0)
-    exact = PowerPath(p, x)
-    r = np.sqrt(np.sum(x * x, axis=-1))
-    largest = float(np.max(r))
-    rate, constants, end = 2.0 if p == 2.0 else None, {}, 1.0
-    if p < 2.0:
-        constants["extinction"] = _number_or_array(r ** (2.0 - p) / (2.0 - p))
-        if largest > 0:
-            rate = p * largest ** (p - 2.0)
-            end = 0.5 * largest ** (2.0 - p) / (2.0 - p)
-    length = "abs(x)" if x.shape[-1] == 1 else "r"
-    energy: Energy
-    if p == 2.0:
-        energy = energies.quadratic(1.0)
-    elif p == 1.0:
-        energy = Potential(length)
-    elif p.is_integer() and p <= 64:
-        energy = Potential(f"{length}**{int(p)}/{int(p)}")
-    else:
-        energy = Potential(f"{length}**p/p", parameters={"p": p})
-    return Problem(
-        "power",
-        energy,
-        exact,
-        interval((0.0, end) if t is None else t, 0.0),
-        limit=np.zeros_like(x),
-        spaces=_spaces(x),
-        exact_energy=exact.energy,
-        rate=rate,
-        constants=constants,
-        reference=SUBGRADIENTS,
     )
 
 
@@ -247,7 +136,7 @@ def _double_well_path(x0: Array, t: float) -> Array:
 
 def _double_well_energy(x0: Array, t: float) -> Any:
     x = _double_well_path(x0, t)
-    return _number_or_array(0.25 * np.sum((x * x - 1.0) ** 2, axis=-1))
+    return number_or_array(0.25 * np.sum((x * x - 1.0) ** 2, axis=-1))
 
 
 def double_well(x0: Any = 0.5, *, t: tuple[float, float] = (0.0, 1.0)) -> Problem:
@@ -272,11 +161,11 @@ def double_well(x0: Any = 0.5, *, t: tuple[float, float] = (0.0, 1.0)) -> Proble
     moving = np.minimum(np.abs(x[x != 0.0]), 1.0)
     return Problem(
         "double_well",
-        _separable("(x**2 - 1)**2/4", x),
+        separable_energy("(x**2 - 1)**2/4", x),
         partial(_double_well_path, x),
         interval(t, 0.0),
         limit=np.sign(x),
-        spaces=_spaces(x),
+        spaces=vector_spaces(x),
         exact_energy=partial(_double_well_energy, x),
         rate=4.0 * float(np.min(moving)) ** 2 if moving.size else None,
         constants={"convexity": -1.0},
@@ -300,7 +189,7 @@ def _logistic_path(x0: Array, t: float) -> Array:
 
 def _logistic_energy(x0: Array, t: float) -> Any:
     x = _logistic_path(x0, t)
-    return _number_or_array(np.sum(np.logaddexp(0.0, -x), axis=-1))
+    return number_or_array(np.sum(np.logaddexp(0.0, -x), axis=-1))
 
 
 def logistic(x0: Any = 0.0, *, t: tuple[float, float] = (0.0, 10.0)) -> Problem:
@@ -323,130 +212,13 @@ def logistic(x0: Any = 0.0, *, t: tuple[float, float] = (0.0, 10.0)) -> Problem:
     x = start(x0)
     return Problem(
         "logistic",
-        _separable("softplus(-x)", x),
+        separable_energy("softplus(-x)", x),
         partial(_logistic_path, x),
         interval(t, 0.0),
-        spaces=_spaces(x),
+        spaces=vector_spaces(x),
         exact_energy=partial(_logistic_energy, x),
         constants={"infimum": 0.0},
         reference="Corless, Jeffrey (2002), doi:10.1007/3-540-45470-5_10",
-    )
-
-
-def _absolute_path(x0: Array, t: float) -> Array:
-    return np.sign(x0) * np.maximum(np.abs(x0) - time(t, 0.0), 0.0)
-
-
-def _absolute_energy(x0: Array, t: float) -> Any:
-    return _number_or_array(np.sum(np.abs(_absolute_path(x0, t)), axis=-1))
-
-
-def absolute_value(x0: Any = 1.0, *, t: tuple[float, float] | None = None) -> Problem:
-    """V(x) = sum_i abs(x_i): every coordinate walks to 0 at unit speed and stays.
-
-    Proximal steps (minimizing movements) are exact; explicit ones chatter.
-
-    Parameters
-    ----------
-    x0 : float, (n,) or (b, n) array
-    t : tuple of float, optional
-        From t0 >= 0; by default until twice the time of extinction.
-
-    Returns
-    -------
-    Problem
-        ``rate`` is 1/max abs(x0) (a bound, sharp at the start only). Constant:
-        ``extinction``, when the last coordinate arrives.
-
-    References
-    ----------
-    Brezis, doi:10.1016/S0304-0208(08)72394-9.
-    """
-    x = start(x0)
-    last = float(np.abs(x).max())
-    return Problem(
-        "absolute_value",
-        _separable("abs(x)", x),
-        partial(_absolute_path, x),
-        interval((0.0, 2.0 * last if last > 0 else 1.0) if t is None else t, 0.0),
-        limit=np.zeros_like(x),
-        spaces=_spaces(x),
-        exact_energy=partial(_absolute_energy, x),
-        rate=1.0 / last if last > 0 else None,
-        constants={"extinction": last},
-        reference=SUBGRADIENTS,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class LassoPath:
-    """Flow of lam abs(x) + (x - b)^2/2 in every coordinate, through the kink."""
-
-    b: float
-    lam: float
-    x0: Array
-
-    def __call__(self, t: float) -> Array:
-        s = time(t, 0.0)
-        # By reflection every path starts on the right; one at 0 leaves towards b.
-        side = np.where(self.x0 == 0.0, np.sign(self.b), np.sign(self.x0))
-        x, b = np.abs(self.x0), side * self.b
-        near, far = b - self.lam, b + self.lam
-        ahead = near + (x - near) * np.exp(-s)
-        arrives = near < 0.0
-        safe = np.where(arrives, near, -1.0)
-        wait = np.where(arrives, np.log1p(x / -safe), np.inf)
-        late = np.maximum(s - np.where(arrives, wait, 0.0), 0.0)
-        beyond = np.where(far < 0.0, -far * np.expm1(-late), 0.0)
-        return side * np.where(s < wait, ahead, beyond)
-
-    def energy(self, t: float) -> Any:
-        """Value along the path."""
-        x = self(t)
-        value = self.lam * np.abs(x) + 0.5 * (x - self.b) ** 2
-        return _number_or_array(np.sum(value, axis=-1))
-
-
-def lasso(
-    b: float = 2.0,
-    lam: float = 0.5,
-    x0: Any = -1.0,
-    *,
-    t: tuple[float, float] = (0.0, 3.0),
-) -> Problem:
-    """Lasso V(x) = sum_i lam abs(x_i) + (x_i - b)^2/2, exact through the kink.
-
-    A path that meets 0 stays there if abs(b) <= lam and crosses at once otherwise.
-
-    Parameters
-    ----------
-    b, lam : float
-        lam >= 0.
-    x0 : float, (n,) or (b, n) array
-    t : tuple of float
-        From t0 >= 0.
-
-    Returns
-    -------
-    Problem
-        ``rate`` is 2. The limit is soft thresholding of b; constant: ``minimum``.
-    """
-    b, lam = number(b, "b"), number(lam, "lam", least=0.0)
-    x = start(x0)
-    exact = LassoPath(b, lam, x)
-    end = math.copysign(max(abs(b) - lam, 0.0), b)
-    lowest = (lam * abs(end) + 0.5 * (end - b) ** 2) * x.shape[-1]
-    return Problem(
-        "lasso",
-        _separable("lam*abs(x) + (x - b)**2/2", x, {"lam": lam, "b": b}),
-        exact,
-        interval(t, 0.0),
-        limit=np.full_like(x, end),
-        spaces=_spaces(x),
-        exact_energy=exact.energy,
-        rate=2.0,
-        constants={"minimum": lowest},
-        reference=SUBGRADIENTS,
     )
 
 
@@ -455,7 +227,7 @@ def _barrier_path(x0: Array, t: float) -> Array:
 
 
 def _barrier_energy(x0: Array, t: float) -> Any:
-    return _number_or_array(-np.sum(np.log(_barrier_path(x0, t)), axis=-1))
+    return number_or_array(-np.sum(np.log(_barrier_path(x0, t)), axis=-1))
 
 
 def log_barrier(x0: Any = 0.1, *, t: tuple[float, float] = (0.0, 1.0)) -> Problem:
@@ -475,10 +247,10 @@ def log_barrier(x0: Any = 0.1, *, t: tuple[float, float] = (0.0, 1.0)) -> Proble
         raise ValueError(f"`x0` must be positive, its smallest entry is {x.min():g}.")
     return Problem(
         "log_barrier",
-        _separable("-log(x)", x),
+        separable_energy("-log(x)", x),
         partial(_barrier_path, x),
         interval(t, 0.0),
-        spaces=_spaces(x),
+        spaces=vector_spaces(x),
         exact_energy=partial(_barrier_energy, x),
     )
 
@@ -526,7 +298,7 @@ def rosenbrock(
         interval(t),
         start=x,
         limit=np.broadcast_to([a, a * a], x.shape).copy(),
-        spaces=_spaces(x),
+        spaces=vector_spaces(x),
         constants={"mu": 4.0 * b / largest, "L": largest, "minimum": 0.0},
         reference="Rosenbrock, Comput. J. 3 (1960), doi:10.1093/comjnl/3.3.175",
     )

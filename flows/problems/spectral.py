@@ -267,7 +267,7 @@ def _solve(potential: Potential, T: float, edges: Array) -> SlowMode:
 
 
 def _kernel(weight: _Weight) -> Array:
-    """Matrix of f' -> (R int_{y<x} Q f' + Q int_{y>x} R f') / q at the nodes, R = 1 - Q.
+    """Matrix of f' -> (R int_{y<x} Q f' + Q int_{y>x} R f') / q, where R = 1 - Q.
 
     Inside a panel the integrals stop at x: rules over the whole panel would see masses
     that exceed those beyond x by many powers of ten.
