@@ -16,7 +16,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("verify", help="compute what theory says, and compare")
     check.add_argument("--json", action="store_true", help="machine-readable output")
-    check.add_argument("--only", default="", metavar="WORD", help="statements with WORD")
+    check.add_argument(
+        "--only", default="", metavar="WORD", help="statements with WORD"
+    )
     draw = commands.add_parser("figures", help="run the demos and draw their figures")
     draw.add_argument("--out", default="figures", metavar="FOLDER")
     draw.add_argument("--demos", default="demos", metavar="FOLDER")

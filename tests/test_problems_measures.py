@@ -322,6 +322,24 @@ def test_limits_of_the_gaussian_flows():
     assert isinstance(problems.ornstein_uhlenbeck(temperature=0.0).limit, fl.Dirac)
 
 
+def test_rate_of_mckean_vlasov_is_that_of_the_slower_part():
+    apart = problems.mckean_vlasov_quadratic(rate=1.0, coupling=-0.4)
+    assert apart.rate == pytest.approx(1.2)
+    together = problems.mckean_vlasov_quadratic(rate=1.0, coupling=3.0)
+    assert together.rate == pytest.approx(2.0)
+    fixed = problems.mckean_vlasov_quadratic(rate=0.0, coupling=3.0)
+    assert fixed.rate == pytest.approx(6.0)
+    # A translation of the stationary law decays exactly at the rate of the mean.
+    law = together.limit
+    p = problems.mckean_vlasov_quadratic(1.0, law.std, coupling=3.0)
+    gap = [p.exact_energy(t) - p.energy(law) for t in (0.0, 1.0)]
+    assert gap[1] / gap[0] == pytest.approx(math.exp(-2.0), rel=1e-10)
+    # Very wide laws come close to the rate of the fluctuations.
+    p = problems.mckean_vlasov_quadratic(0.0, 1e4, coupling=-0.4)
+    gap = [p.exact_energy(t) - p.energy(p.limit) for t in (0.0, 1.0)]
+    assert gap[1] / gap[0] == pytest.approx(math.exp(-p.rate), rel=1e-5)
+
+
 def test_ornstein_uhlenbeck_meets_the_textbook_numbers():
     p = problems.ornstein_uhlenbeck(mean=1.5, std=0.4)
     law = p.exact(1.2)

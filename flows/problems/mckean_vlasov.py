@@ -60,7 +60,8 @@ def mckean_vlasov_quadratic(
     -------
     Problem
         Where L >= 0 and L + K > 0 ``rate`` is twice the smaller of the smallest
-        eigenvalue of L + K and the smallest positive one of L, ``gap`` that number.
+        eigenvalue of L + K and the smallest positive one of L, ``gap`` that number: a
+        bound, attained by translations and approached by very wide laws.
 
     References
     ----------

@@ -32,7 +32,9 @@ LINE = Euclidean()
 
 def run(energy: Any, x0: Any, T: float, scheme: Any, dt: Any) -> Any:
     """Solution from x0 to T."""
-    return solve(LINE.flow(energy), np.atleast_1d(np.asarray(x0, float)), (0, T), scheme, dt=dt)
+    return solve(
+        LINE.flow(energy), np.atleast_1d(np.asarray(x0, float)), (0, T), scheme, dt=dt
+    )
 
 
 @statement("energy-identity", "d/dt V = -|grad V|^2 along x' = -grad V")
@@ -43,10 +45,14 @@ def energy_identity() -> Sides:
     return check_dissipation(sol).value, 0.0, 1e-7
 
 
-@statement("prox-and-gradient-step", "on 3x^2/2 with step 0.2: prox 1/(1+0.6), Euler 1-0.6")
+@statement(
+    "prox-and-gradient-step", "on 3x^2/2 with step 0.2: prox 1/(1+0.6), Euler 1-0.6"
+)
 def quadratic_steps() -> Sides:
     energy = quadratic(3.0)
-    steps = [run(energy, 1.0, 0.2, s, 0.2).u[-1, 0] for s in (MinimizingMovement(), Euler())]
+    steps = [
+        run(energy, 1.0, 0.2, s, 0.2).u[-1, 0] for s in (MinimizingMovement(), Euler())
+    ]
     return steps, [1 / 1.6, 0.4], 1e-15
 
 
@@ -60,13 +66,18 @@ def moreau() -> Sides:
         return float(flow.energy(0.0, v)) + (float(v[0]) - at) ** 2 / (2 * h)
 
     e = 1e-4
-    slope = (8 * (envelope(x + e) - envelope(x - e)) - envelope(x + 2 * e)
-             + envelope(x - 2 * e)) / (12 * e)
+    slope = (
+        8 * (envelope(x + e) - envelope(x - e))
+        - envelope(x + 2 * e)
+        + envelope(x - 2 * e)
+    ) / (12 * e)
     v, _ = flow.prox(0.0, np.array([x]), h, ())
     return x - h * slope, float(v[0]), 1e-10
 
 
-@statement("runge-kutta-factor", "RK4 iterates on A are R(-hA)^k x0, R the Taylor polynomial")
+@statement(
+    "runge-kutta-factor", "RK4 iterates on A are R(-hA)^k x0, R the Taylor polynomial"
+)
 def runge_kutta_factor() -> Sides:
     A = np.array([[2.0, 0.7], [0.7, 1.0]])
     sol = run(quadratic(A), [1.0, -1.0], 2.0, RK4(), 0.25)
@@ -74,10 +85,16 @@ def runge_kutta_factor() -> Sides:
     for k in range(1, 5):
         power = power @ Z / k
         R = R + power
-    return sol.u[-1].tolist(), (np.linalg.matrix_power(R, 8) @ [1.0, -1.0]).tolist(), 1e-14
+    return (
+        sol.u[-1].tolist(),
+        (np.linalg.matrix_power(R, 8) @ [1.0, -1.0]).tolist(),
+        1e-14,
+    )
 
 
-@statement("stiff-decay", "implicit schemes damp a mode with h lambda = 1e5 in one step")
+@statement(
+    "stiff-decay", "implicit schemes damp a mode with h lambda = 1e5 in one step"
+)
 def stiff_decay() -> Sides:
     damped = [
         abs(run(quadratic(1e6), 1.0, 0.1, s, 0.1).u[-1, 0])
@@ -114,11 +131,15 @@ def lasso() -> Sides:
     return float(sol.u[-1, 0]), 0.0, 1e-14
 
 
-@statement("convex-rate", "f(x_k) - f* = R^2/(4kh) is attained by proximal steps on c|x|")
+@statement(
+    "convex-rate", "f(x_k) - f* = R^2/(4kh) is attained by proximal steps on c|x|"
+)
 def convex_rate() -> Sides:
     R, k, h = 1.3, 8, 0.25
     c = R / (2 * k * h)
-    sol = run(Potential("c*abs(x)", parameters={"c": c}), R, k * h, MinimizingMovement(), h)
+    sol = run(
+        Potential("c*abs(x)", parameters={"c": c}), R, k * h, MinimizingMovement(), h
+    )
     return float(sol.energy[-1]), R**2 / (4 * k * h), 1e-14
 
 

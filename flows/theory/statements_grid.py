@@ -42,7 +42,9 @@ def gibbs() -> Sides:
     return float(np.abs(flow.velocity(0.0, rho)).max()) / scale, 0.0, 1e-13
 
 
-@statement("implicit-grid", "implicit steps keep Gibbs state and mass for tau from 1e-3 to 1e3")
+@statement(
+    "implicit-grid", "implicit steps keep Gibbs state and mass for tau from 1e-3 to 1e3"
+)
 def implicit_grid() -> Sides:
     grid = Grid((-4, 4, 200))
     flow = grid.flow(kl("x**4/4 - x**2"))
@@ -58,7 +60,9 @@ def implicit_grid() -> Sides:
     return [drift, mass, min(least, 0.0)], [0.0, 0.0, 0.0], 1e-12
 
 
-@statement("hermite-spectrum", "the OU generator on the grid has eigenvalues 0, 1, 2, 3")
+@statement(
+    "hermite-spectrum", "the OU generator on the grid has eigenvalues 0, 1, 2, 3"
+)
 def hermite_spectrum() -> Sides:
     grid = Grid((-8, 8, 800))
     flow = grid.flow(kl("x**2/2"))
@@ -69,7 +73,9 @@ def hermite_spectrum() -> Sides:
     return values.tolist(), [0.0, 1.0, 2.0, 3.0], 1e-3
 
 
-@statement("grid-order", "Scharfetter-Gummel has order 2 in space on a mixture under OU")
+@statement(
+    "grid-order", "Scharfetter-Gummel has order 2 in space on a mixture under OU"
+)
 def grid_order() -> Sides:
     p = problems.ornstein_uhlenbeck_mixture(
         means=[-1.0, 2.0], stds=[0.5, 0.4], weights=[0.3, 0.7]
@@ -77,7 +83,9 @@ def grid_order() -> Sides:
 
     def error(h: float) -> float:
         grid = Grid((-7, 7, round(14 / h)))
-        sol = solve(grid.flow(p.energy), p.exact(0.0), (0, 0.5), SDIRK3(), dt=0.005, save_at=0.5)
+        sol = solve(
+            grid.flow(p.energy), p.exact(0.0), (0, 0.5), SDIRK3(), dt=0.005, save_at=0.5
+        )
         return float(np.abs(sol.u[-1] - grid.project(p.exact(0.5))).sum() * grid.volume)
 
     return convergence(error, [0.2, 0.1, 0.05, 0.025]).order[-1], 2.0, 0.1
@@ -95,7 +103,9 @@ def kl_decay() -> Sides:
     return max(0.0, float(excess.max())), 0.0, 1e-9
 
 
-@statement("grid-dissipation", "energy lost = dissipation on the grid, and 1.60062585 for OU")
+@statement(
+    "grid-dissipation", "energy lost = dissipation on the grid, and 1.60062585 for OU"
+)
 def grid_dissipation() -> Sides:
     grid = Grid((-7, 7, 700))
     flow = grid.flow(kl(Gaussian(0.0, 1.0)))
@@ -104,7 +114,9 @@ def grid_dissipation() -> Sides:
     return [check_dissipation(sol).value, lost], [0.0, 1.60062584847], 3e-4
 
 
-@statement("explicit-bound", "explicit heat steps: positive at 0.4 dx^2, unstable at 0.6 dx^2")
+@statement(
+    "explicit-bound", "explicit heat steps: positive at 0.4 dx^2, unstable at 0.6 dx^2"
+)
 def explicit_bound() -> Sides:
     grid = Grid((-2, 2, 100))
     flow = grid.flow(Entropy())
@@ -134,32 +146,48 @@ def porous_medium_grid() -> Sides:
 
     def error(h: float) -> float:
         grid = Grid((-4, 4, round(8 / h)))
-        sol = solve(grid.flow(p.energy), p.exact(0.1), (0.1, 0.6), TRBDF2(), dt=0.005, save_at=[0.6])
+        sol = solve(
+            grid.flow(p.energy),
+            p.exact(0.1),
+            (0.1, 0.6),
+            TRBDF2(),
+            dt=0.005,
+            save_at=[0.6],
+        )
         return float(np.abs(sol.u[-1] - grid.project(p.exact(0.6))).sum() * grid.volume)
 
     slope = convergence(error, [8 / n for n in (40, 57, 80, 113, 160, 226)]).slope
     return min(slope, 1.7), 1.7, 1e-12
 
 
-@statement("spectral-gap", "mass moves between the wells of x^4/4 - x^2/2 at the gap's rate")
+@statement(
+    "spectral-gap", "mass moves between the wells of x^4/4 - x^2/2 at the gap's rate"
+)
 def spectral_gap() -> Sides:
     T = 0.1
     gap = problems.spectral_gap("x**4/4 - x**2/2", T)
     grid = Grid((-2.6, 2.6, 520))
     flow = grid.flow(Entropy(T) + Potential("x**4/4 - x**2/2"))
     right = grid.centers > 0
-    sol = solve(flow, Gaussian(1.0, 0.2), (0, 60), SDIRK3(), dt=0.25, save_at=[30.0, 60.0])
+    sol = solve(
+        flow, Gaussian(1.0, 0.2), (0, 60), SDIRK3(), dt=0.25, save_at=[30.0, 60.0]
+    )
     share = sol.u @ right * grid.volume - 0.5
     return -math.log(share[1] / share[0]) / 30.0, gap, 1e-5
 
 
-@statement("two-dimensions", "a correlated Gaussian under OU in the plane keeps its exact moments")
+@statement(
+    "two-dimensions",
+    "a correlated Gaussian under OU in the plane keeps its exact moments",
+)
 def two_dimensions() -> Sides:
     A = np.array([[1.0, 0.4], [0.4, 1.5]])
     grid = Grid((-5, 5, 100), (-5, 5, 100))
     flow = grid.flow(Entropy() + quadratic(A))
     cov = np.array([[0.5, 0.2], [0.2, 0.4]])
-    sol = solve(flow, Gaussian([1.0, -0.5], cov), (0, 0.5), TRBDF2(), dt=0.02, save_at=[0.5])
+    sol = solve(
+        flow, Gaussian([1.0, -0.5], cov), (0, 0.5), TRBDF2(), dt=0.02, save_at=[0.5]
+    )
     values, Q = np.linalg.eigh(A)
     E = Q @ np.diag(np.exp(-0.5 * values)) @ Q.T
     rest = np.linalg.inv(A)

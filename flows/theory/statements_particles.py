@@ -36,7 +36,9 @@ def chunks() -> Sides:
     return float(np.abs(whole[30_000:] - part).max()), 0.0, 0.0
 
 
-@statement("quadratic-attraction", "particles under |x|^2/2 contract to their mean by e^-t")
+@statement(
+    "quadratic-attraction", "particles under |x|^2/2 contract to their mean by e^-t"
+)
 def quadratic_attraction() -> Sides:
     x = np.random.default_rng(0).normal(size=(50, 3))
     flow = Particles(50).flow(Interaction("r**2/2"))
@@ -51,7 +53,9 @@ def sampling() -> Sides:
     p = problems.ornstein_uhlenbeck(mean=1.5, std=0.5)
     n = 40_000
     flow = LangevinParticles(n).flow(p.energy)
-    sol = solve(flow, p.exact(0.0), (0, 1), EulerMaruyama(), dt=0.01, save_at=[1.0], rng=0)
+    sol = solve(
+        flow, p.exact(0.0), (0, 1), EulerMaruyama(), dt=0.01, save_at=[1.0], rng=0
+    )
     law = p.exact(1.0)
     z = math.sqrt(n) * float(sol.u[-1].mean() - law.mean) / math.sqrt(float(law.cov))
     # 4 standard errors, and 1 for the bias of the step.
@@ -79,12 +83,16 @@ def leimkuhler_matthews() -> Sides:
     return stationary(LeimkuhlerMatthews(), 0.5), 1.0, 1.3e-2
 
 
-@statement("mckean-vlasov", "x^2/4 + |x-y|^2/2: variance rate doubles, mean rate does not")
+@statement(
+    "mckean-vlasov", "x^2/4 + |x-y|^2/2: variance rate doubles, mean rate does not"
+)
 def mckean_vlasov() -> Sides:
     n = 40_000
     energy = Entropy(0.2) + quadratic(0.5) + Interaction("r**2/2")
     flow = LangevinParticles(n).flow(energy)
-    sol = solve(flow, Gaussian(1.0, 1.0), (0, 1), EulerMaruyama(), dt=0.01, save_at=[1.0], rng=2)
+    sol = solve(
+        flow, Gaussian(1.0, 1.0), (0, 1), EulerMaruyama(), dt=0.01, save_at=[1.0], rng=2
+    )
     rest = 0.2 / 1.5
     exact = [math.exp(-0.5), rest + (1 - rest) * math.exp(-3.0)]
     return [float(sol.u[-1].mean()), float(sol.u[-1].var())], exact, 1.2e-2
@@ -95,5 +103,13 @@ def langevin_law() -> Sides:
     V, T = "x**4/4 - x**2/2", 0.5
     law = problems.gibbs(V, T=T).exact(0.0)
     flow = LangevinParticles(40_000).flow(Entropy(T) + Potential(V))
-    sol = solve(flow, Gaussian(0.0, 1.0), (0, 10), LeimkuhlerMatthews(), dt=0.02, save_at=[10.0], rng=3)
+    sol = solve(
+        flow,
+        Gaussian(0.0, 1.0),
+        (0, 10),
+        LeimkuhlerMatthews(),
+        dt=0.02,
+        save_at=[10.0],
+        rng=3,
+    )
     return wasserstein(sol.measure(-1), law), 0.0, 2.5e-2

@@ -45,7 +45,9 @@ def jko_std(std: float, tau: float, lam: float) -> float:
     return (std + math.sqrt(std**2 + 4 * tau * (1 + tau * lam))) / (2 * (1 + tau * lam))
 
 
-@statement("jko-gaussian", "one JKO step takes sigma to the root of its quadratic equation")
+@statement(
+    "jko-gaussian", "one JKO step takes sigma to the root of its quadratic equation"
+)
 def jko_gaussian() -> Sides:
     tau, lam = 0.3, 1.3
     errors = []
@@ -84,12 +86,18 @@ def edi() -> Sides:
     worst = -math.inf
     for tau in (1e-3, 1e-1, 1.0, 1e1, 1e3):
         v, _ = flow.prox(0.0, u, tau, ())
-        worst = max(worst, flow.energy(0.0, v) + space.distance(u, v) ** 2 / (2 * tau)
-                    - flow.energy(0.0, u))
+        worst = max(
+            worst,
+            flow.energy(0.0, v)
+            + space.distance(u, v) ** 2 / (2 * tau)
+            - flow.energy(0.0, u),
+        )
     return max(worst, 0.0), 0.0, 1e-12
 
 
-@statement("bures", "W2^2 between N(m, s^2) is the squared distance of (m, s): 3^2 + 4^2")
+@statement(
+    "bures", "W2^2 between N(m, s^2) is the squared distance of (m, s): 3^2 + 4^2"
+)
 def bures() -> Sides:
     return wasserstein(Gaussian(0.0, 5.0), Gaussian(3.0, 1.0)), 5.0, 1e-13
 
@@ -115,7 +123,9 @@ def dissipation_equality() -> Sides:
     return energy(p.exact(0.0)) - energy(p.exact(2.0)), spent, 1e-9
 
 
-@statement("contraction", "two Ornstein-Uhlenbeck laws of equal width contract by e^-t exactly")
+@statement(
+    "contraction", "two Ornstein-Uhlenbeck laws of equal width contract by e^-t exactly"
+)
 def contraction() -> Sides:
     flow = Quantiles(100).flow(kl("x**2/2"))
     ends = [
@@ -145,7 +155,9 @@ def barenblatt_energy() -> Sides:
     return ratio, 4.0 ** (-d * b * (m - 1)), 1e-8
 
 
-@statement("attraction-repulsion", "x^2/2 - |x| spreads a block to half-width 1 at rate e^-t")
+@statement(
+    "attraction-repulsion", "x^2/2 - |x| spreads a block to half-width 1 at rate e^-t"
+)
 def attraction_repulsion() -> Sides:
     p = problems.attraction_repulsion()
     space = Quantiles(200)
@@ -156,7 +168,9 @@ def attraction_repulsion() -> Sides:
     return space.distance(sol.u[-1], end), 0.0, 1e-9
 
 
-@statement("mixture", "a mixture stays a mixture under Ornstein-Uhlenbeck, weights fixed")
+@statement(
+    "mixture", "a mixture stays a mixture under Ornstein-Uhlenbeck, weights fixed"
+)
 def mixture() -> Sides:
     start = Mixture([Gaussian(-1.0, 0.3), Gaussian(2.0, 0.5)], [0.3, 0.7])
     p = problems.ornstein_uhlenbeck_mixture(
