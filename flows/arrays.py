@@ -55,8 +55,8 @@ def namespace(x: Any) -> ModuleType:
     if is_torch(x):
         import array_api_compat.torch as torch_namespace
 
-        return cast(ModuleType, torch_namespace)
-    return cast(ModuleType, _numpy_namespace)
+        return cast("ModuleType", torch_namespace)
+    return cast("ModuleType", _numpy_namespace)
 
 
 def import_torch(why: str) -> ModuleType:
@@ -130,10 +130,13 @@ def zeros_like(u: Array) -> Array:
 
 def all_finite(u: Array) -> bool:
     """Whether every entry is finite."""
-    if is_torch(u):
-        return bool(namespace(u).all(namespace(u).isfinite(u)))
     # A finite sum proves it in one pass; only an overflow or a non-finite entry needs
     # the slow answer.
+    if is_torch(u):
+        xp = namespace(u)
+        return bool(xp.isfinite(xp.sum(u))) or bool(xp.all(xp.isfinite(u)))
+    if u.size < 1000:
+        return bool(np.logical_and.reduce(np.isfinite(u), axis=None))
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.add.reduce(u, axis=None)
     return bool(np.isfinite(total)) or bool(np.isfinite(u).all())

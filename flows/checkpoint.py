@@ -23,10 +23,11 @@ import numpy as np
 
 from flows.arrays import create, device_of, dtype_name, is_array, is_torch, to_numpy
 from flows.control import PI, Adaptive
+from flows.door import check_flow, check_hooks, check_until, first_call, memory_left
 from flows.loop import Runner, State, StepFailure
-from flows.random import Stream
 from flows.solution import SCHEMA, Solution, read_meta, read_npz
-from flows.solve import Run, execute, first_call
+from flows.schemes import require
+from flows.solve import Run, execute, noise_of
 
 __all__ = ["Checkpoint", "resume"]
 
@@ -62,7 +63,9 @@ class Checkpoint:
     _last: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.every, bool) or not isinstance(self.every, (int, np.integer)):
+        if isinstance(self.every, bool) or not isinstance(
+            self.every, (int, np.integer)
+        ):
             raise TypeError(f"`every` must be a number of steps, got {self.every!r}.")
         if self.every < 1:
             raise ValueError(f"`every` must be at least 1, got {self.every}.")
@@ -77,7 +80,9 @@ class Checkpoint:
                 f"The folder {folder} of the checkpoint does not exist; create it first."
             )
         if not os.access(folder, os.W_OK):
-            raise PermissionError(f"The folder {folder} of the checkpoint is read-only.")
+            raise PermissionError(
+                f"The folder {folder} of the checkpoint is read-only."
+            )
         for stale in folder.glob(f".{self.path.name}.*.tmp"):
             stale.unlink(missing_ok=True)
         self._last = time.monotonic()
@@ -156,12 +161,20 @@ def write(path: Path, run: Run) -> None:
         "keep_end": run.keep_end,
         "until": run.until is not None,
         "dt": asdict(dt) if isinstance(dt, Adaptive) else dt,
-        "scalars": [state.t, state.step, state.origin, state.done, state.h, state.error],
+        "scalars": [
+            state.t,
+            state.step,
+            state.origin,
+            state.done,
+            state.h,
+            state.error,
+        ],
         "memory": memory,
         "counters": runner.counters,
         "mass": runner.mass,
         "scale": runner.scale,
         "seed": run.seed,
+        "note": run.note,
         "hooks": kinds(run.hooks),
     }
     buffer = io.BytesIO()
@@ -223,7 +236,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     raise first
 
 
-def agree(path: Path, meta: dict[str, Any], flow: Any, scheme: Any, state: State) -> None:
+def agree(
+    path: Path, meta: dict[str, Any], flow: Any, scheme: Any, state: State
+) -> None:
     """Refuse a checkpoint of another problem, scheme or dtype."""
     for name, here in (("flow", repr(flow)), ("scheme", repr(scheme))):
         if meta[name] != here:
@@ -268,21 +283,21 @@ def resume(
         For a file that is absent, damaged, of another version or of another problem.
     """
     path = Path(path)
+    check_flow(flow)
+    require(scheme, flow)
+    hooks = check_hooks(on_step)
     meta, arrays, remark = read(path)
     state = restore_state(meta, arrays)
     agree(path, meta, flow, scheme, state)
     if meta["until"] and until is None:
         raise ValueError(f"The run of {path} had an `until`; give it again.")
-    if hasattr(until, "bind"):
-        until = until.bind(flow)
     dt = meta["dt"]
     if isinstance(dt, dict):
         dt = Adaptive(**{**dt, "controller": PI(**dt["controller"])})
-    random = scheme.draws_noise(flow) or hasattr(flow, "draw")
-    stream = Stream(meta["seed"], "noise") if random else None
-    runner = Runner(flow, scheme, dt, stream, dict(meta["counters"]))
+    runner = Runner(
+        flow, scheme, dt, noise_of(flow, scheme, meta["seed"]), dict(meta["counters"])
+    )
     runner.mass, runner.scale = meta["mass"], meta["scale"]
-    hooks = tuple(on_step) if isinstance(on_step, (tuple, list)) else (on_step,)
     restore_hooks(path, meta, arrays, hooks)
     stops = arrays["stops"]
     run = Run(
@@ -292,12 +307,16 @@ def resume(
         stops=stops[stops >= state.t],
         every_step=meta["every_step"],
         keep_end=meta["keep_end"],
-        until=until,
-        hooks=tuple(Resumed(hook) if hasattr(hook, "restore") else hook for hook in hooks),
+        until=check_until(until, flow),
+        hooks=tuple(
+            Resumed(hook) if hasattr(hook, "restore") else hook for hook in hooks
+        ),
         state=state,
         seed=meta["seed"],
+        room=memory_left(),
+        note=meta["note"],
     )
-    first_call(flow, state.t, run.u)
+    first_call(flow, state.t, state.u, finite="velocity" in scheme.needs)
     solution = execute(run)
     if remark:
         solution.counters["remark"] = remark

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.arrays import namespace, rms
+from flows.arrays import namespace, rms, to_numpy
 
 __all__ = ["PI", "Adaptive", "count_steps", "error_ratio", "first_step"]
 
@@ -108,7 +108,10 @@ class Adaptive:
 
 def count_steps(span: float, dt: float) -> int:
     """Equal steps of at most ``dt`` (to rounding) that fill ``span``."""
-    return max(1, math.ceil(span / dt - 1e-9))
+    count = span / dt
+    if math.isinf(count):
+        raise ValueError(f"`dt` = {dt:g} is too small for a span of {span:g}.")
+    return max(1, math.ceil(count - 1e-9))
 
 
 def error_ratio(
@@ -119,7 +122,7 @@ def error_ratio(
     size = xp.maximum(xp.abs(before), xp.abs(after))
     norm = getattr(flow, "norm", None) or rms
     ratio = norm(error / (control.atol + control.rtol * size))
-    return float(ratio if isinstance(ratio, float) else np.max(np.asarray(ratio)))
+    return float(ratio if isinstance(ratio, float) else np.max(to_numpy(ratio)))
 
 
 def first_step(
@@ -135,16 +138,28 @@ def first_step(
         return min(control.first, limit)
     if not hasattr(flow, "velocity"):
         return min(limit, 1e-3 * span if math.isfinite(span) else 1e-3)
+    with np.errstate(all="ignore"):
+        h = guess(flow, control, t, u, order, limit)
+    return min(h, limit) if h > 0.0 else min(1e-6, limit)
+
+
+def guess(
+    flow: Any, control: Adaptive, t: float, u: Array, order: int, limit: float
+) -> float:
+    """The formula of ``first_step``; not positive or NaN where it has no answer."""
     scale = control.atol + control.rtol * namespace(u).abs(u)
     slope = flow.velocity(t, u)
     d0, d1 = rms(u / scale), rms(slope / scale)
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-    h0 = min(h0, limit)
+    h0 = min(1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1, limit)
+    if not h0 > 0.0:
+        return h0
     d2 = rms((flow.velocity(t + h0, u + h0 * slope) - slope) / scale) / h0
     if not math.isfinite(d2):
         return h0 * 1e-2
     steepest = max(d1, d2)
-    h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (
-        1.0 / (order + 1)
+    h1 = (
+        max(1e-6, 1e-3 * h0)
+        if steepest <= 1e-15
+        else (0.01 / steepest) ** (1.0 / (order + 1))
     )
-    return min(100.0 * h0, h1, limit)
+    return min(100.0 * h0, h1)

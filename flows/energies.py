@@ -11,10 +11,15 @@ of each term, so a term is recognized, not merely differentiated.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from flows import symbolic
+from flows.arrays import is_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +39,11 @@ __all__ = [
 ]
 
 Array = Any
+# Functions of a point that have a recipe, which `repr` then shows.
+_RECIPES = (
+    (symbolic.QuadraticField, "quadratic"),
+    (symbolic.SeparableField, "separable"),
+)
 
 
 class Energy:
@@ -41,6 +51,9 @@ class Energy:
 
     ``F(measure)`` is the energy of a measure where it is defined.
     """
+
+    # NumPy's numbers leave the product with an energy to the energy.
+    __array_ufunc__ = None
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -63,7 +76,7 @@ class Energy:
         return self + -1.0 * other
 
     def __mul__(self, factor: Any) -> Energy:
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+        if isinstance(factor, bool) or not isinstance(factor, Real):
             return NotImplemented
         if not math.isfinite(factor):
             raise ValueError(f"An energy times {factor} is not an energy.")
@@ -75,9 +88,11 @@ class Energy:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> Energy:
-        if isinstance(divisor, bool) or not isinstance(divisor, (int, float)):
+        if isinstance(divisor, bool) or not isinstance(divisor, Real):
             return NotImplemented
-        return self * (1.0 / divisor)
+        if divisor == 0 or not math.isfinite(divisor):
+            raise ValueError(f"An energy divided by {divisor} is not an energy.")
+        return self * (1.0 / float(divisor))
 
     def __neg__(self) -> Energy:
         return -1.0 * self
@@ -168,7 +183,17 @@ class Term(Energy):
         return replace(self, parameters={**own, **mine}) if mine else self
 
     def _scaled(self, text: str) -> str:
-        return text if self.scale == 1.0 else f"{self.scale:g}*{text}"
+        match self.scale:
+            case 1.0:
+                return text
+            case -1.0:
+                return f"-{text}"
+        return f"{_digits(self.scale)}*{text}"
+
+
+def _digits(number: float) -> str:
+    """Short text of a number that gives the same number when it is typed."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def _parameters(term: Term) -> Mapping[str, Any]:
@@ -197,8 +222,11 @@ def _times(scale: float, values: Array) -> Array:
 
 def _set(term: Term, function: Any) -> None:
     """Store the derived field of a frozen term, after the user's arguments."""
-    if isinstance(term.scale, bool) or not isinstance(term.scale, (int, float)):
+    if isinstance(term.scale, bool) or not isinstance(term.scale, Real):
         raise TypeError(f"`scale` must be a number, got {term.scale!r}.")
+    if not math.isfinite(term.scale):
+        raise ValueError(f"`scale` must be finite, got {term.scale}.")
+    object.__setattr__(term, "scale", float(term.scale))
     object.__setattr__(term, "function", function)
 
 
@@ -252,6 +280,8 @@ class Potential(_PointTerm):
             time_dependent=self.time_dependent,
             name="V",
         )
+        if self.prox is not None and not callable(self.prox):
+            raise TypeError(f"`prox` must be callable(x, h), got {self.prox!r}.")
         _set(self, function)
         object.__setattr__(self, "time_dependent", function.time_dependent)
 
@@ -259,7 +289,11 @@ class Potential(_PointTerm):
         return self.scale * measure.expect(lambda x: self.function.value(x, t))
 
     def __repr__(self) -> str:
-        return self._scaled(f"Potential({self.function!r})")
+        text = repr(self.function)
+        for kind, recipe in _RECIPES:
+            if type(self.function) is kind:
+                return self._scaled(text.replace(kind.__name__, recipe, 1))
+        return self._scaled(f"Potential({text})")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -273,6 +307,11 @@ class Interaction(_PointTerm):
         coordinates x, y, z or r are components and length of the difference.
     parameters, gradient, hessian
         As in ``Potential``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As ``Potential``, and for a formula that is not even.
 
     Notes
     -----
@@ -300,6 +339,7 @@ class Interaction(_PointTerm):
             raise ValueError(
                 f"`W` = {function!r} depends on time; only a Potential may."
             )
+        _check_even(function)
         _set(self, function)
 
     def value_on(self, measure: Any, t: float) -> float:
@@ -307,6 +347,20 @@ class Interaction(_PointTerm):
 
     def __repr__(self) -> str:
         return self._scaled(f"Interaction({self.function!r})")
+
+
+def _check_even(W: Any) -> None:
+    """Refuse a formula W with W(-z) != W(z); callables are taken at their word."""
+    values = (W.parameters or {}).values()
+    if isinstance(W, symbolic.CallableField) or any(map(is_array, values)):
+        return
+    with np.errstate(all="ignore"):
+        even = W.is_even(W.dimension or 1)
+    if not even:
+        raise ValueError(
+            f"`W` = {W!r} is not even: W(-z) differs from W(z). The energy sees only "
+            "(W(z) + W(-z))/2; give that."
+        )
 
 
 class _DensityTerm(Term):
@@ -369,7 +423,14 @@ class Internal(_DensityTerm):
         _set(self, function)
 
     def __repr__(self) -> str:
-        return self._scaled(f"Internal({self.function!r})")
+        text = repr(self.function)
+        if isinstance(self.U, str):
+            # As it was typed: recognized functions have another name.
+            given = dict(self.parameters or {})
+            text = f'"{self.U}"' + (f", parameters={given}" if given else "")
+        elif re.fullmatch(r"PowerFunction\([^,]*\)", text):
+            return self._scaled(text.replace("PowerFunction", "porous_medium"))
+        return self._scaled(f"Internal({text})")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -389,7 +450,7 @@ class Entropy(_DensityTerm):
 
     def __post_init__(self) -> None:
         T = self.T
-        if isinstance(T, bool) or not isinstance(T, (int, float)):
+        if isinstance(T, bool) or not isinstance(T, Real):
             raise TypeError(f"The temperature `T` must be a number, got {T!r}.")
         if not (math.isfinite(T) and T >= 0):
             raise ValueError(f"The temperature `T` must be finite and >= 0, got {T}.")
@@ -399,7 +460,8 @@ class Entropy(_DensityTerm):
         _set(self, symbolic.density_function("rho*log(rho)"))
 
     def __repr__(self) -> str:
-        return f"Entropy({self.scale:g})"
+        sign = "-" if self.scale < 0 else ""
+        return f"{sign}Entropy({_digits(abs(self.scale))})"
 
 
 def total_temperature(energy: Energy) -> float:

@@ -66,9 +66,11 @@ class Runner:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        # A slope or history belongs to the coefficients and the point it was taken
-        # at: a redrawn flow or a retracted state makes it stale.
-        self.forget = hasattr(self.flow, "draw") or hasattr(self.flow, "retract")
+        # A saved slope belongs to the coefficients and the point it was taken at: a
+        # redrawn flow or a retracted state makes it stale. What a multistep scheme
+        # remembers is part of the method, for instance the noise of the last step.
+        redrawn = hasattr(self.flow, "draw") or hasattr(self.flow, "retract")
+        self.forget = redrawn and not self.scheme.multistep
         self.decode = getattr(self.flow, "decode", None)
         for name in ("steps", "rejected", "halved"):
             self.counters.setdefault(name, 0)
@@ -97,14 +99,16 @@ class Runner:
             self.counters[name] = self.counters.get(name, 0) + int(count)
         return step
 
-    def commit(self, state: State, step: Step, t: float) -> State:
+    def commit(
+        self, state: State, step: Step, t: float, done: int, h: float, error: float
+    ) -> State:
         """The state after an accepted step that ends at ``t``."""
         u = step.u
         if not is_torch(u):
             u.flags.writeable = False
         self.counters["steps"] += 1
         memory = () if self.forget else step.memory
-        return state._replace(t=t, u=u, memory=memory, step=state.step + 1)
+        return State(t, u, memory, state.step + 1, state.origin, done, h, error)
 
     def problem(self, u: Array, t: float) -> str | None:
         """What is wrong with a state after a step, or None."""
@@ -118,7 +122,9 @@ class Runner:
         if hasattr(space, "minimum"):
             least = space.minimum(self.user(u))
             if least < -NEGATIVE * self.scale:
-                return f"the density turned negative, minimum {least:.3g}, at t = {t:.6g}"
+                return (
+                    f"the density turned negative, minimum {least:.3g}, at t = {t:.6g}"
+                )
         return None
 
     def drifted(self, u: Array) -> str | None:
@@ -144,10 +150,12 @@ class Runner:
             k = state.done + 1
             last = not endless and k == n
             t = stop if last else state.origin + k * h
-            state = self.halving(state, h, t)._replace(done=k)
+            state = self.halving(state, h, t, k)
             yield state
 
-    def halving(self, state: State, h: float, t: float, depth: int = 0) -> State:
+    def halving(
+        self, state: State, h: float, t: float, done: int = 0, depth: int = 0
+    ) -> State:
         """A step to ``t``; where the inner solver fails, two steps of half the size.
 
         Raises
@@ -161,12 +169,12 @@ class Runner:
             if depth == MOST_HALVINGS or self.stream is not None:
                 raise StepFailure(describe(failure, h)) from failure
             self.counters["halved"] += 1
-            middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, depth + 1)
-            return self.halving(middle, 0.5 * h, t, depth + 1)
+            middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
+            return self.halving(middle, 0.5 * h, t, done, depth + 1)
         problem = self.problem(step.u, t) or self.drifted(step.u)
         if problem:
             raise StepFailure(f"{problem} (step {h:.3g}). {self.hint(problem)}")
-        return self.commit(state, step, t)
+        return self.commit(state, step, t, done, state.h, state.error)
 
     def hint(self, problem: str) -> str:
         """What to try after ``problem``."""
@@ -182,7 +190,9 @@ class Runner:
                 "The step may be unstable or the solution blows up: try a smaller dt, "
                 "Adaptive(), or an implicit scheme such as ImplicitEuler()."
             )
-        return "The solution may blow up in finite time: try Adaptive() or a smaller dt."
+        return (
+            "The solution may blow up in finite time: try Adaptive() or a smaller dt."
+        )
 
     def adaptive(self, state: State, stop: float) -> Iterator[State]:
         """Steps from the error estimate until ``stop``, landing on it exactly."""
@@ -195,7 +205,8 @@ class Runner:
             h = first_step(
                 self.flow, control, state.t, state.u, self.scheme.order, stop - state.t
             )
-            state = state._replace(h=h)
+            # The guess knows nothing of the spacing of t.
+            state = state._replace(h=max(h, spacing(state.t)))
         while state.t < stop:
             state = self.controlled(state, stop, control)
             yield state
@@ -204,16 +215,20 @@ class Runner:
         """One accepted step of an adaptive run."""
         q = self.scheme.error_order
         h, rejected, bad = state.h, False, 0
-        reason = "the error estimate stayed above the tolerance"
+        reason = ""
         while True:
             remaining = stop - state.t
             # The last two steps before a save time share what is left, so that no
             # sliver of a step remains.
             landing = h >= remaining * (1 - 1e-12)
-            size = remaining if landing else min(h, 0.5 * remaining) if (
-                2 * h > remaining
-            ) else h
-            self.guard(state, size, remaining, control, reason)
+            size = (
+                remaining
+                if landing
+                else min(h, 0.5 * remaining)
+                if (2 * h > remaining)
+                else h
+            )
+            self.guard(state, h, remaining, control, reason)
             t = stop if landing else state.t + size
             try:
                 step = self.attempt(state, size)
@@ -222,7 +237,9 @@ class Runner:
                     ratio = (
                         math.inf
                         if problem
-                        else error_ratio(self.flow, control, step.error, state.u, step.u)
+                        else error_ratio(
+                            self.flow, control, step.error, state.u, step.u
+                        )
                     )
             except (NewtonFailure, np.linalg.LinAlgError) as failure:
                 problem, ratio = describe(failure, size), math.inf
@@ -230,33 +247,43 @@ class Runner:
                 factor = control.controller.factor(ratio, state.error, q)
                 # After a rejection growth would only provoke the next one.
                 grown = size * (min(1.0, factor) if rejected else factor)
+                error = max(ratio, 1e-4)
                 if size < h and not rejected:
-                    grown = max(grown, h)
+                    # A step cut short to land on a save time tells the controller
+                    # nothing.
+                    grown, error = max(grown, h), state.error
                 grown = min(grown, control.largest or math.inf)
-                new = self.commit(state, step, t)
-                return new._replace(h=grown, error=max(ratio, 1e-4))
+                return self.commit(state, step, t, 0, grown, error)
             self.counters["rejected"] += 1
             rejected = True
             if problem or not math.isfinite(ratio):
                 bad += 1
                 reason = problem or "the error estimate is not finite"
+                if not problem and control.atol == 0.0:
+                    reason += " (`atol` is 0: a component that is 0 allows no error)"
                 if bad > MOST_SHRINKS:
                     raise StepFailure(f"{reason}. {self.hint(reason)}")
                 h = 0.25 * size
             else:
+                reason = "the error estimate stays above the tolerance"
                 h = size * control.controller.shrink(ratio, q)
 
     def guard(
         self, state: State, h: float, remaining: float, control: Adaptive, reason: str
     ) -> None:
         """Refuse steps under the spacing of t, and more steps than allowed."""
-        spacing = 16 * np.spacing(max(abs(state.t), np.finfo(float).tiny))
-        if h < spacing and h < remaining:
+        if h < spacing(state.t) and h < remaining:
             raise StepFailure(
                 f"the step {h:.3g} is under the spacing of floating-point numbers at "
-                f"t = {state.t:.16g} ({reason}): the solution seems to blow up in "
-                f"finite time at t* = {state.t:.10g}. End the run earlier, or check "
-                "that the energy is bounded below."
+                f"t = {state.t:.16g}"
+                + (
+                    f" ({reason}): the solution seems to blow up in finite time at "
+                    f"t* = {state.t:.10g}. End the run earlier, or check that the energy "
+                    "is bounded below"
+                    if reason and abs(state.t) < 1e3 * remaining
+                    else f"{reason and f' ({reason})'}. Shift the time towards 0, or "
+                    "loosen `rtol`"
+                )
             )
         tried = self.counters["steps"] + self.counters["rejected"]
         if tried >= control.max_steps:
@@ -277,6 +304,11 @@ class Runner:
         if isinstance(self.dt, Adaptive):
             return self.adaptive(state, stop)
         return self.fixed(state, stop)
+
+
+def spacing(t: float) -> float:
+    """The least step that still moves ``t`` in a sensible way."""
+    return 16.0 * math.ulp(t)
 
 
 def describe(failure: Exception, h: float) -> str:

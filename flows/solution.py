@@ -60,6 +60,8 @@ class Solution:
         How the run ended.
     ok : bool
         Whether it came to its end (False in a SolveError or Interrupted).
+    step : int
+        Steps since the start of the random stream, of continued runs all together.
     records : mapping
         What the ``Record`` hooks collected: arrays by name, with their times ``"t"``.
     """
@@ -75,6 +77,7 @@ class Solution:
     records: dict[str, np.ndarray] = field(default_factory=dict)
     every_step: bool = False
     final: Any = None
+    step: int = 0
     saved_energy: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -152,7 +155,9 @@ class Solution:
     def measure(self, i: int = -1) -> Any:
         """The saved state ``i`` as a measure (the last by default)."""
         if self.space is None:
-            raise TypeError("This solution has no space, so its states are no measures.")
+            raise TypeError(
+                "This solution has no space, so its states are no measures."
+            )
         return self.space.measure(self.u[i])
 
     def __call__(self, t: Any) -> Array:
@@ -230,6 +235,7 @@ class Solution:
             "message": self.message,
             "ok": self.ok,
             "every_step": self.every_step,
+            "step": self.step,
             "torch": is_torch(self.u),
             "space": space_to_json(self.space),
         }
@@ -357,7 +363,9 @@ def read_meta(path: Path, arrays: dict[str, np.ndarray], kind: str) -> dict[str,
         meta = json.loads(str(arrays.pop("meta")[()]))
         found, schema = meta["kind"], meta["schema"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no header of flows; it is not a {kind}.") from error
+        raise ValueError(
+            f"{path} has no header of flows; it is not a {kind}."
+        ) from error
     if found != kind:
         raise ValueError(f"{path} is a {found}, not a {kind}.")
     if schema != SCHEMA:
@@ -406,5 +414,6 @@ def load(path: Any, flow: Any = None) -> Solution:
         ok=meta["ok"],
         records=records,
         every_step=meta["every_step"],
+        step=meta["step"],
         saved_energy=arrays.get("energy"),
     )

@@ -93,7 +93,7 @@ class Euclidean(Space):
         return Dirac(x) if x.ndim == 1 else Empirical(x)
 
     def distance(self, u: Array, v: Array) -> Any:
-        """|u - v|: one number, or (b,) for b points."""
+        """Norm of u - v: one number, or (b,) for b points."""
         xp = namespace(u)
         d = xp.sqrt(xp.sum((u - v) ** 2, axis=-1))
         return float(d) if d.ndim == 0 else d

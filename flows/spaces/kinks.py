@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,18 +43,28 @@ def kink_prox(functional: Energy) -> Callable[..., tuple[Array, Memory]]:
                 "not the sum of the maps."
             )
         return UserProx(own[0])
-    if any(term.time_dependent for term in functional.terms) or not known(functional):
+    forms = known_forms(functional.terms)
+    if forms is None:
         raise TypeError(
             f"The proximal step of {functional!r} is not known: it has a kink that is "
             "neither a function of r = |x| nor a sum of a*abs(x_i) and a smooth part. "
             "Give `Potential(V, prox=...)`."
         )
-    return KinkProx(functional)
+    return KinkProx(functional, forms)
 
 
-def known(functional: Energy) -> bool:
-    """Whether some dimension has a recognized form."""
-    return any(form_of(functional, d) is not None for d in (1, 2, 3))
+@lru_cache(maxsize=256)
+def known_forms(terms: tuple[Any, ...]) -> dict[int, Form] | None:
+    """Recognized forms by dimension, or None when there is none.
+
+    Every step asks, and sympy is slow. Where the terms fit every dimension, 1, 2 and 3
+    are tried, and others added when they are met.
+    """
+    if any(term.time_dependent for term in terms):
+        return None
+    named = {term.function.dimension for term in terms} - {None}
+    found = {d: form_of(terms, d) for d in (named or (1, 2, 3))}
+    return {d: form for d, form in found.items() if form is not None} or None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +99,14 @@ class Form:
     radial: tuple[Callable[..., Any], ...] = ()
 
 
-def form_of(functional: Energy, d: int) -> Form | None:
+def form_of(terms: tuple[Any, ...], d: int) -> Form | None:
     """The recognized form in dimension d, or None."""
     import sympy
 
     from flows.symbolic.vocabulary import coordinates, parameter, to_sympy
 
     parts = []
-    for term in functional.terms:
+    for term in terms:
         if term.function.dimension not in (None, d):
             return None
         part = term.function.expr(d)
@@ -158,12 +169,12 @@ def radial(expr: Any, symbols: tuple[Any, ...]) -> Form | None:
 class KinkProx:
     """Proximal map of a recognized potential; the form is found once per dimension."""
 
-    def __init__(self, functional: Energy) -> None:
+    def __init__(self, functional: Energy, forms: dict[int, Form]) -> None:
         self.functional = functional
-        self.forms: dict[int, Form] = {}
+        self.forms = forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.functional,)
+        return kink_prox, (self.functional,)
 
     def __call__(
         self, t: float, u: Array, h: float, memory: Memory
@@ -171,7 +182,7 @@ class KinkProx:
         x = to_numpy(u).astype(np.float64)
         d = x.shape[-1]
         if d not in self.forms:
-            form = form_of(self.functional, d)
+            form = form_of(self.functional.terms, d)
             if form is None:
                 raise TypeError(
                     f"The proximal step of {self.functional!r} is not known in R^{d}."

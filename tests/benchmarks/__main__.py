@@ -41,7 +41,10 @@ def runge_kutta() -> tuple[float, float]:
 
 
 def fokker_planck() -> tuple[float, float]:
-    """Ornstein-Uhlenbeck on 1000 cells to t = 1 within 1e-3 in L1: against BDF."""
+    """Ornstein-Uhlenbeck on 1000 cells to t = 1 within 1e-3 in L1: against BDF.
+
+    The peer runs with its default tolerances, which give 2e-4.
+    """
     p = fl.problems.ornstein_uhlenbeck(mean=1.5, std=0.5)
     grid = fl.Grid((-8, 8, 1000))
     exact = grid.project(p.exact(1.0))
@@ -55,7 +58,7 @@ def fokker_planck() -> tuple[float, float]:
     def ours():
         # The set-up belongs to the cost: a new flow in every call.
         return fl.solve(
-            grid.flow(p.energy), start, (0, 1), fl.TRBDF2(), dt=1 / 16, save_at=[1.0]
+            grid.flow(p.energy), start, (0, 1), fl.SDIRK3(), dt=1 / 4, save_at=[1.0]
         ).u[-1]
 
     def peer():
@@ -65,8 +68,6 @@ def fokker_planck() -> tuple[float, float]:
             start,
             method="BDF",
             jac=matrix,
-            rtol=3e-4,
-            atol=1e-6,
             t_eval=[1.0],
         ).y[:, -1]
 
