@@ -85,8 +85,9 @@ class Flow:
         Back to the manifold after a step.
     discrete_gradient_step(t, u, h, memory) -> (v, memory)
         A dissipative step of the space's own.
-    default() -> (scheme, dt)
-        What ``solve`` takes when the user names neither.
+    default() -> (name of a scheme, dt or None)
+        What ``solve`` takes when the user names neither; None is ``Adaptive()``. A
+        name, because spaces do not know the schemes.
     advance(scheme, dt, t0, t1, u, rng) -> (u, stats) | None
         Fused path between two save times; None when it does not apply.
     """
@@ -120,7 +121,7 @@ class Flow:
         def discrete_gradient_step(
             self, t: float, u: Array, h: float, memory: Memory
         ) -> tuple[Array, Memory]: ...
-        def default(self) -> tuple[Any, Any]: ...
+        def default(self) -> tuple[str, float | None]: ...
         def advance(
             self, scheme: Any, dt: float, t0: float, t1: float, u: Array, rng: Any
         ) -> tuple[Array, Mapping[str, int]] | None: ...
