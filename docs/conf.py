@@ -101,11 +101,21 @@ sphinx_gallery_conf = {
 }
 
 
+def with_bars(lines: list[str]) -> list[str]:
+    """Bars are absolute values, not substitutions of reStructuredText."""
+    escaped, literal = [], False
+    for line in lines:
+        literal = line.endswith("::") or (literal and not line[:1].strip())
+        code = literal or "`" in line or line.lstrip().startswith((">>>", "..."))
+        escaped.append(line if code else line.replace("|", r"\|"))
+    return escaped
+
+
 def setup(app: Any) -> None:
-    """Keep formulas as typed in the docstrings too, before numpydoc reads them."""
+    """Read formulas in docstrings as typed; numpydoc comes after, at 500."""
 
     def process(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
-        lines[:] = with_literal_formulas(lines)
+        lines[:] = with_bars(with_literal_formulas(lines))
 
     app.connect("autodoc-process-docstring", process, priority=400)
 

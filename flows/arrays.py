@@ -8,11 +8,13 @@ methods, which differ between the two. torch is imported only when a tensor or a
 from __future__ import annotations
 
 import sys
-from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import array_api_compat.numpy as _numpy_namespace
 import numpy as np
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = [
     "DTYPES",
@@ -29,6 +31,7 @@ __all__ = [
     "is_torch",
     "namespace",
     "rms",
+    "rounding",
     "to_numpy",
     "zeros_like",
 ]
@@ -74,7 +77,7 @@ def import_torch(why: str) -> ModuleType:
             f"{why} needs torch, which is not installed: "
             "pip install 'gradient-flows[torch]'."
         ) from error
-    return torch
+    return cast("ModuleType", torch)
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -155,6 +158,12 @@ def rms(e: Array) -> float:
         xp = namespace(e)
         return float(xp.sqrt(xp.mean(e * e)))
     return float(np.sqrt(np.add.reduce(e * e, axis=None) / max(e.size, 1)))
+
+
+def rounding(a: np.ndarray, b: np.ndarray, u: Array) -> np.ndarray:
+    """What rounding may do to a - b, two energies of states like ``u``."""
+    eps = float(np.finfo(dtype_name(u)).eps)
+    return np.asarray(64.0 * eps * (np.abs(a) + np.abs(b)))
 
 
 def batch_matvec(matrix: Array, x: Array) -> Array:

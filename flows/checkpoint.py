@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +23,12 @@ from flows.arrays import create, device_of, dtype_name, is_array, is_torch, to_n
 from flows.control import PI, Adaptive
 from flows.door import check_flow, check_hooks, check_until, first_call, memory_left
 from flows.loop import Runner, State, StepFailure
-from flows.solution import SCHEMA, Solution, read_meta, read_npz
 from flows.schemes import require
 from flows.solve import Run, execute, noise_of
+from flows.storage import SCHEMA, header, read_meta, read_npz
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Checkpoint", "resume"]
 
@@ -77,7 +78,7 @@ class Checkpoint:
         folder = self.path.parent
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"The folder {folder} of the checkpoint does not exist; create it first."
+                f"The folder {folder} of the checkpoint does not exist; create it."
             )
         if not os.access(folder, os.W_OK):
             raise PermissionError(
@@ -107,7 +108,7 @@ class Checkpoint:
 
 
 def fingerprint(flow: Any, t: float, z: Array) -> str:
-    """Hash of the bytes of the velocity at a state: equal problems agree bit for bit."""
+    """Hash of the bytes of the velocity at a state: equal problems agree in every bit."""
     if not hasattr(flow, "velocity"):
         return ""
     with np.errstate(all="ignore"):
@@ -133,8 +134,8 @@ def versions() -> dict[str, str]:
 def write(path: Path, run: Run) -> None:
     """Write the run's state: temporary file, fsync, rename; keep the previous one."""
     state, runner = run.state, run.runner
-    arrays: dict[str, np.ndarray] = {"u": to_numpy(state.u), "stops": run.stops}
-    memory = []
+    arrays: dict[str, Any] = {"u": to_numpy(state.u), "stops": run.stops}
+    memory: list[Any] = []
     for i, item in enumerate(state.memory):
         if is_array(item):
             arrays[f"memory:{i}"] = to_numpy(item)
@@ -178,7 +179,7 @@ def write(path: Path, run: Run) -> None:
         "hooks": kinds(run.hooks),
     }
     buffer = io.BytesIO()
-    np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
+    np.savez(buffer, allow_pickle=False, **header(meta), **arrays)
     replace(path, buffer.getvalue())
 
 
@@ -297,7 +298,7 @@ def resume(
     runner = Runner(
         flow, scheme, dt, noise_of(flow, scheme, meta["seed"]), dict(meta["counters"])
     )
-    runner.mass, runner.scale = meta["mass"], meta["scale"]
+    runner.mass, runner.scale, runner.end = meta["mass"], meta["scale"], meta["t1"]
     restore_hooks(path, meta, arrays, hooks)
     stops = arrays["stops"]
     run = Run(

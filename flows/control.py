@@ -34,7 +34,7 @@ class PI:
 
     With the scaled error e_k of a step (1 is the tolerance) and an estimate of order q,
 
-        h_new = h * safety * e_k^(-(integral + proportional)/q) * e_{k-1}^(proportional/q)
+        h_new = h safety e_k^(-(integral + proportional)/q) e_{k-1}^(proportional/q)
 
     within the factors ``smallest`` and ``largest``.
 
@@ -55,11 +55,12 @@ class PI:
             return self.largest
         raw = self.safety * error ** (-(self.integral + self.proportional) / q)
         raw *= previous ** (self.proportional / q)
-        return min(self.largest, max(self.smallest, raw))
+        return float(min(self.largest, max(self.smallest, raw)))
 
     def shrink(self, error: float, q: int) -> float:
         """Factor after a rejected step (no history: the estimate has just failed)."""
-        return min(0.9, max(self.smallest, self.safety * error ** (-1.0 / q)))
+        raw = self.safety * error ** (-1.0 / q)
+        return float(min(0.9, max(self.smallest, raw)))
 
 
 @dataclass(frozen=True)

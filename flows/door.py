@@ -57,7 +57,8 @@ def check_flow(flow: Any) -> None:
     if any(hasattr(flow, name) for name in ("velocity", "prox", "parts", "exact")):
         return
     raise TypeError(
-        f"`flow` must be a flow, made by `space.flow(energy)`; got {type(flow).__name__}."
+        f"`flow` must be a flow, made by `space.flow(energy)`; got "
+        f"{type(flow).__name__}."
     )
 
 
@@ -73,8 +74,8 @@ def check_interval(t: Any, until: Any) -> tuple[float, float]:
         raise ValueError(f"`t` must be finite numbers, got ({t0}, {t1}).")
     if t1 < t0:
         raise ValueError(
-            f"`t` must have t0 <= t1, got ({t0:g}, {t1:g}): gradient flows are ill-posed "
-            "backwards in time."
+            f"`t` must have t0 <= t1, got ({t0:g}, {t1:g}): gradient flows are "
+            "ill-posed backwards in time."
         )
     if math.isfinite(t1) and math.isinf(t1 - t0):
         raise ValueError(f"`t` = ({t0:g}, {t1:g}) spans more than a float can hold.")
@@ -115,8 +116,8 @@ def choose(flow: Any, scheme: Any, dt: Any) -> tuple[Any, float | Adaptive, str]
             )
         if scheme.error_order is None:
             raise ValueError(
-                f"{scheme!r} has no error estimate for Adaptive; give a number `dt`, or "
-                "use one that has: Tsit5(), DormandPrince(), TRBDF2(), BDF2()."
+                f"{scheme!r} has no error estimate for Adaptive; give a number `dt`, "
+                "or use one that has: Tsit5(), DormandPrince(), TRBDF2(), BDF2()."
             )
         return scheme, dt, ", ".join(note)
     return scheme, positive("dt", dt), ", ".join(note)
@@ -167,15 +168,15 @@ def continued(previous: Solution, scheme: Any, flow: Any, t0: float) -> State:
     t_end = float(previous.t[-1]) if end is None else end.t
     if t0 != t_end:
         raise ValueError(
-            f"The solution ends at t = {t_end!r}; continue it with t = ({t_end!r}, ...)."
+            f"The solution ends at t = {t_end!r}; continue it with "
+            f"t = ({t_end!r}, ...)."
         )
     check_fits(flow, previous)
     old = previous.flow
-    if end is not None and repr(scheme) == repr(previous.scheme):
-        if same_flow(flow, old, t0, end.u):
-            return State(*end)._replace(origin=t0, done=0)
     if end is None:
         u = admit_array(previous.u[-1])
+    elif repr(scheme) == repr(previous.scheme) and same_flow(flow, old, t0, end.u):
+        return State(*end)._replace(origin=t0, done=0)
     else:
         u = admit_array(old.decode(end.u) if hasattr(old, "decode") else end.u)
     return State(t=t0, u=charted(flow, u), step=previous.step, origin=t0)
@@ -281,15 +282,16 @@ def check_step(t0: float, t1: float, dt: float | Adaptive, u: Array) -> None:
         if dt.rtol < least:
             warnings.warn(
                 f"`rtol` = {dt.rtol:g} is below {least:.1e}, 100 times the rounding of "
-                f"{dtype_name(u)}: steps are chosen by noise. Raise it, or use float64.",
+                f"{dtype_name(u)}: steps are chosen by noise. Raise it, or use "
+                "float64.",
                 stacklevel=4,
             )
         return
     far = max(abs(t0), abs(t1)) if math.isfinite(t1) else abs(t0)
     if dt < math.ulp(far) and t1 > t0:
         raise ValueError(
-            f"`dt` = {dt:g} is below {math.ulp(far):.3g}, the spacing of floating-point "
-            f"numbers at t = {far:g}; take a larger one, or shift the time towards 0."
+            f"`dt` = {dt:g} is below {math.ulp(far):.3g}, the spacing of "
+            f"floating-point numbers at t = {far:g}; take a larger one, or shift the time towards 0."
         )
 
 
@@ -312,7 +314,8 @@ def check_hooks(on_step: Any) -> tuple[Any, ...]:
     for hook in hooks:
         if isinstance(hook, type):
             raise TypeError(
-                f"`on_step` has the class {hook.__name__}; write `{hook.__name__}(...)`."
+                f"`on_step` has the class {hook.__name__}; write "
+                f"`{hook.__name__}(...)`."
             )
         if not callable(hook) and not hasattr(hook, "start"):
             raise TypeError(f"`on_step` takes callables (t, u) or hooks, got {hook!r}.")
@@ -325,8 +328,8 @@ def check_room(count: int, u: Array, room: float) -> None:
     if needed > room:
         raise ValueError(
             f"Saving {count} states needs {needed / 1e9:.3g} GB, more than the "
-            f"{room / 1e9:.3g} GB at hand; give `save_at`, a larger spacing or an array "
-            "of times."
+            f"{room / 1e9:.3g} GB at hand; give `save_at`, a larger spacing or an "
+            "array of times."
         )
 
 
@@ -342,8 +345,8 @@ def check_stability(
     h = span / count_steps(span, dt) if math.isfinite(span) else dt
     if h > bound * (1 + 1e-9):
         raise ValueError(
-            f"`dt` = {h:.4g} is above the stability bound {bound:.4g} of {scheme!r} for "
-            "this flow; take a smaller dt, Adaptive(), or an implicit scheme such as "
+            f"`dt` = {h:.4g} is above the stability bound {bound:.4g} of {scheme!r} "
+            "for this flow; take a smaller dt, Adaptive(), or an implicit scheme such as "
             "ImplicitEuler()."
         )
 
@@ -360,8 +363,8 @@ def save_times(
             raise ValueError("`save_at` must be an array when t1 = inf.")
         if spacing < math.ulp(max(abs(t0), abs(t1))) and t1 > t0:
             raise ValueError(
-                f"`save_at` = {spacing:g} is below the spacing of floating-point numbers "
-                f"at t = {t1:g}; take a larger one."
+                f"`save_at` = {spacing:g} is below the spacing of floating-point "
+                f"numbers at t = {t1:g}; take a larger one."
             )
         n = count_steps(t1 - t0, spacing) if t1 > t0 else 0
         check_room(n + 1, u, room)

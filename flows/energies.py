@@ -14,7 +14,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Energy:
         if not math.isfinite(factor):
             raise ValueError(f"An energy times {factor} is not an energy.")
         scaled = tuple(
-            replace(term, scale=term.scale * float(factor)) for term in self.terms
+            _replace(term, scale=term.scale * float(factor)) for term in self.terms
         )
         return scaled[0] if isinstance(self, Term) else Sum(scaled)
 
@@ -164,6 +164,7 @@ class Term(Energy):
     """One kind of term times ``scale``."""
 
     temperature: Any = None
+    prox: Any = None
     scale: float
     function: Any
     time_dependent: Any = False
@@ -180,7 +181,7 @@ class Term(Energy):
     def _with_parameters(self, parameters: Mapping[str, Any]) -> Term:
         own = _parameters(self)
         mine = {name: parameters[name] for name in own if name in parameters}
-        return replace(self, parameters={**own, **mine}) if mine else self
+        return _replace(self, parameters={**own, **mine}) if mine else self
 
     def _scaled(self, text: str) -> str:
         match self.scale:
@@ -191,13 +192,21 @@ class Term(Energy):
         return f"{_digits(self.scale)}*{text}"
 
 
+def _replace(term: Term, **changes: Any) -> Term:
+    # Every kind of term is a dataclass; their common base is none.
+    changed: Term = replace(cast(Any, term), **changes)
+    return changed
+
+
 def _digits(number: float) -> str:
     """Short text of a number that gives the same number when it is typed."""
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def _parameters(term: Term) -> Mapping[str, Any]:
-    return getattr(term, "parameters", None) or {}
+    """Parameters given to a term, and those of a function that it was given."""
+    function = getattr(term.function, "parameters", None) or {}
+    return {**function, **(getattr(term, "parameters", None) or {})}
 
 
 class _PointTerm(Term):
@@ -286,7 +295,8 @@ class Potential(_PointTerm):
         object.__setattr__(self, "time_dependent", function.time_dependent)
 
     def value_on(self, measure: Any, t: float) -> float:
-        return self.scale * measure.expect(lambda x: self.function.value(x, t))
+        mean: float = measure.expect(lambda x: self.function.value(x, t))
+        return self.scale * mean
 
     def __repr__(self) -> str:
         text = repr(self.function)
@@ -343,7 +353,8 @@ class Interaction(_PointTerm):
         _set(self, function)
 
     def value_on(self, measure: Any, t: float) -> float:
-        return self.scale * 0.5 * measure.expect_difference(self.function.value)
+        mean: float = measure.expect_difference(self.function.value)
+        return self.scale * 0.5 * mean
 
     def __repr__(self) -> str:
         return self._scaled(f"Interaction({self.function!r})")
@@ -390,7 +401,8 @@ class _DensityTerm(Term):
         return _times(self.scale, self.function.pressure(rho))
 
     def value_on(self, measure: Any, t: float) -> float:
-        return self.scale * measure.integrate(self.function.value)
+        integral: float = measure.integrate(self.function.value)
+        return self.scale * integral
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,7 +1,7 @@
 """Observers of a run: progress, recorded quantities, checks, and when it is steady.
 
-``on_step`` takes any callables ``hook(t, u)``. An object may have instead ``start(run)``
-before the first step, ``after(run)`` after each accepted one, ``finish(run)``, and, if
+``on_step`` takes any callables ``hook(t, u)``. An object may have instead
+``start(run)`` before the first step, ``after(run)`` after each accepted one, ``finish(run)``, and, if
 it has a state, ``state()`` and ``restore(state)``, which checkpoints use. ``run`` has
 ``t, u, flow, t0, t1, steps`` and ``previous`` = (t, u) before the step.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from flows.arrays import rms, to_numpy
+from flows.arrays import rms, rounding, to_numpy
 from flows.control import positive
 from flows.loop import StepFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Check", "Progress", "Record", "Steady", "notify"]
 
@@ -153,6 +155,8 @@ class Check:
 
     def start(self, run: Any) -> None:
         space = run.flow.space
+        if not isinstance(self.descent, bool):
+            positive("descent", self.descent, zero=True)
         if self.descent is not False and not hasattr(run.flow, "energy"):
             raise TypeError("Check(descent=...) needs a flow with an energy.")
         for name in ("mass", "minimum"):
@@ -165,16 +169,7 @@ class Check:
     def after(self, run: Any) -> None:
         space = run.flow.space
         if self.descent is not False:
-            before = float(run.flow.energy(run.t, run.previous[1]))
-            after = float(run.flow.energy(run.t, run.u))
-            rounding = 64 * np.finfo(float).eps * (abs(before) + abs(after))
-            allowed = rounding if self.descent is True else float(self.descent)
-            if after - before > allowed:
-                raise StepFailure(
-                    f"the energy rose from {before:.12g} to {after:.12g} at "
-                    f"t = {run.t:.6g}. Take a smaller dt, or a dissipative scheme such "
-                    "as ImplicitEuler() or MinimizingMovement()"
-                )
+            self._descent(run)
         if self.mass is not None:
             drift = abs(space.mass(run.u) / self._mass0 - 1.0)
             if drift > self.mass:
@@ -185,6 +180,27 @@ class Check:
             raise StepFailure(
                 f"the density fell to {space.minimum(run.u):.3g} "
                 f"(allowed {self.minimum:g})"
+            )
+
+    def _descent(self, run: Any) -> None:
+        """Compare the energies, of every member of a batch."""
+        flow = run.flow
+        with np.errstate(all="ignore"):
+            before = np.atleast_1d(to_numpy(flow.energy(run.t, run.previous[1])))
+            after = np.atleast_1d(to_numpy(flow.energy(run.t, run.u)))
+            # Infinite before is no bound, infinite after is a rise: inf - inf is none.
+            rise = after - before
+            allowed = rounding(before, after, run.u)
+        if self.descent is not True:
+            allowed = np.full(rise.shape, float(self.descent))
+        risen = rise > allowed
+        if risen.any():
+            i = int(np.argmax(risen))
+            member = f" of member {i}" if len(rise) > 1 else ""
+            raise StepFailure(
+                f"the energy{member} rose from {before[i]:.12g} to {after[i]:.12g} at "
+                f"t = {run.t:.6g}. Take a smaller dt, or a dissipative scheme such "
+                "as ImplicitEuler() or MinimizingMovement()"
             )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -213,6 +229,7 @@ class Steady:
         norm = getattr(flow, "norm", None) or rms
 
         def steady(t: float, u: Array) -> bool:
-            return bool(np.max(norm(flow.velocity(t, u))) <= self.tol)
+            z = flow.encode(u) if hasattr(flow, "encode") else u
+            return bool(np.max(to_numpy(norm(flow.velocity(t, z)))) <= self.tol)
 
         return steady

@@ -7,16 +7,19 @@ has been accepted; a failure in between leaves the last good state.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flows.arrays import all_finite, first_nonfinite, is_torch, namespace
 from flows.control import Adaptive, count_steps, error_ratio, first_step
-from flows.flow import Memory, Step
 from flows.linear import NewtonFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flows.flow import Memory, Step
 
 __all__ = ["Runner", "State", "StepFailure"]
 
@@ -54,7 +57,8 @@ class StepFailure(RuntimeError):
 class Runner:
     """Advances states of one flow by one scheme.
 
-    ``u`` in a State is in the flow's chart when it has one (``encode``).
+    ``u`` in a State is in the flow's chart when it has one (``encode``); ``end`` is
+    the last time of the run.
     """
 
     flow: Any
@@ -64,6 +68,7 @@ class Runner:
     counters: dict[str, int] = field(default_factory=dict)
     mass: float | None = None
     scale: float = 1.0
+    end: float = math.inf
 
     def __post_init__(self) -> None:
         # A saved slope belongs to the coefficients and the point it was taken at: a
@@ -92,11 +97,12 @@ class Runner:
         rng = None if self.stream is None else self.stream.at(state.step)
         flow = self.flow.draw(rng) if hasattr(self.flow, "draw") else self.flow
         with np.errstate(all="ignore"):
-            step = self.scheme.step(flow, state.t, state.u, h, rng, state.memory)
+            step: Step = self.scheme.step(flow, state.t, state.u, h, rng, state.memory)
             if hasattr(flow, "retract"):
                 step = step._replace(u=flow.retract(step.u))
+        counters = self.counters
         for name, count in step.stats.items():
-            self.counters[name] = self.counters.get(name, 0) + int(count)
+            counters[name] = counters.get(name, 0) + count
         return step
 
     def commit(
@@ -202,8 +208,9 @@ class Runner:
         if stop <= state.t:
             return
         if state.h == 0.0:
+            span = max(self.end, stop) - state.t
             h = first_step(
-                self.flow, control, state.t, state.u, self.scheme.order, stop - state.t
+                self.flow, control, state.t, state.u, self.scheme.order, span
             )
             # The guess knows nothing of the spacing of t.
             state = state._replace(h=max(h, spacing(state.t)))

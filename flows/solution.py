@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import json
-import math
-from dataclasses import dataclass, field, fields
+import contextlib
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flows.arrays import is_torch, namespace, to_numpy
+from flows.arrays import (
+    all_finite,
+    create,
+    is_torch,
+    namespace,
+    rounding,
+    to_numpy,
+)
+from flows.storage import (
+    SCHEMA,
+    header,
+    read_meta,
+    read_npz,
+    space_from_json,
+    space_to_json,
+)
 
 __all__ = ["Interrupted", "Solution", "SolveError", "load"]
 
 Array = Any
-SCHEMA = 1
 
 
 class SolveError(RuntimeError):
@@ -94,9 +106,7 @@ class Solution:
         """
         if self.saved_energy is not None or not hasattr(self.flow, "energy"):
             return self.saved_energy
-        with np.errstate(all="ignore"):
-            values = [self.flow.energy(t, u) for t, u in zip(self.t, self.u)]
-        energy = np.array([to_numpy(value) for value in values], dtype=float)
+        energy = self._energies(self.flow, self.t, self.u)
         bad = np.isnan(energy)
         if bad.any():
             i = int(np.argmax(bad.reshape(len(self.t), -1).any(axis=1)))
@@ -112,22 +122,29 @@ class Solution:
         result: dict[str, np.ndarray] = {}
         for term in functional.terms:
             part = self.space.flow(term)
-            values = [float(part.energy(t, u)) for t, u in zip(self.t, self.u)]
-            result[repr(term)] = result.get(repr(term), 0.0) + np.array(values)
+            values = self._energies(part, self.t, self.u)
+            result[repr(term)] = result.get(repr(term), 0.0) + values
         return result
+
+    @staticmethod
+    def _energies(flow: Any, times: np.ndarray, states: Array) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            pairs = zip(times, states, strict=True)
+            values = [to_numpy(flow.energy(float(t), u)) for t, u in pairs]
+        return np.array(values, dtype=float)
 
     @cached_property
     def stats(self) -> dict[str, Any]:
         """What happened: work, random seed, energy, mass and sign of the states.
 
         ``energy_rises`` and ``largest_rise`` compare neighboring saved states (the hook
-        ``Check(descent=True)`` looks at every step) at the time of the later one.
+        ``Check(descent=True)`` looks at every step) at the time of the later one; in a
+        batch, those of every member.
         """
         stats = dict(self.counters)
         rises = self._rises()
         if rises is not None:
-            scale = np.abs(rises[1]) + np.abs(rises[2])
-            risen = rises[0] > 64 * np.finfo(float).eps * (scale + 1e-300)
+            risen = rises[0] > rounding(rises[1], rises[2], self.u)
             stats["energy_rises"] = int(risen.sum())
             stats["largest_rise"] = float(max(0.0, (rises[0] * risen).max(initial=0)))
         if hasattr(self.space, "mass"):
@@ -139,15 +156,13 @@ class Solution:
 
     def _rises(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         after = self.energy
-        if after is None or after.ndim != 1 or len(after) < 2:
+        if after is None or len(after) < 2:
             return None
         functional = getattr(self.flow, "functional", None)
         before = after[:-1]
         if self.flow is not None and getattr(functional, "depends_on_time", False):
             # With V(t, x) only energies at one and the same time can be compared.
-            before = np.array(
-                [float(self.flow.energy(t, u)) for t, u in zip(self.t[1:], self.u[:-1])]
-            )
+            before = self._energies(self.flow, self.t[1:], self.u[:-1])
         finite = np.isfinite(before) & np.isfinite(after[1:])
         rise = np.where(finite, after[1:] - np.where(finite, before, 0.0), 0.0)
         return rise, np.where(finite, before, 0.0), np.where(finite, after[1:], 0.0)
@@ -194,12 +209,26 @@ class Solution:
         h = b - a
         s = (t - a) / h
         left, right = self._slope(i), self._slope(i + 1)
-        return (
-            (1 + 2 * s) * (1 - s) ** 2 * self.u[i]
-            + s**2 * (3 - 2 * s) * self.u[i + 1]
-            + h * s * (1 - s) ** 2 * left
-            - h * s**2 * (1 - s) * right
-        )
+        with np.errstate(all="ignore"):
+            z = (
+                (1 + 2 * s) * (1 - s) ** 2 * self._charted(i)
+                + s**2 * (3 - 2 * s) * self._charted(i + 1)
+                + h * s * (1 - s) ** 2 * left
+                - h * s**2 * (1 - s) * right
+            )
+            if hasattr(self.flow, "retract"):
+                z = self.flow.retract(z)
+        if not all_finite(z):
+            raise ValueError(
+                f"The velocity in [{a:g}, {b:g}] is not finite, so there is no dense "
+                "output in this step."
+            )
+        return self.flow.decode(z) if hasattr(self.flow, "decode") else z
+
+    def _charted(self, i: int) -> Array:
+        """Saved state ``i`` in the chart where states may be added."""
+        encode = getattr(self.flow, "encode", None)
+        return self.u[i] if encode is None else encode(self.u[i])
 
     @cached_property
     def _slopes(self) -> dict[int, Array]:
@@ -207,7 +236,8 @@ class Solution:
 
     def _slope(self, i: int) -> Array:
         if i not in self._slopes:
-            self._slopes[i] = self.flow.velocity(float(self.t[i]), self.u[i])
+            with np.errstate(all="ignore"):
+                self._slopes[i] = self.flow.velocity(float(self.t[i]), self._charted(i))
         return self._slopes[i]
 
     def plot(self, ax: Any = None) -> Any:
@@ -220,15 +250,15 @@ class Solution:
         """Animation as a GIF; see ``flows.plotting.animate``."""
         from flows import plotting
 
-        return plotting.animate(self, path, frames)
+        return Path(plotting.animate(self, path, frames))
 
     def save(self, path: Any) -> Path:
         """Write times, states, energy and statistics to an ``.npz`` file.
 
         The flow is not in it; ``load(path, flow)`` attaches one again.
         """
-        path = Path(path)
-        meta = {
+        target = Path(path)
+        meta: dict[str, Any] = {
             "schema": SCHEMA,
             "kind": "flows solution",
             "counters": self.counters,
@@ -239,13 +269,15 @@ class Solution:
             "torch": is_torch(self.u),
             "space": space_to_json(self.space),
         }
-        arrays = {"t": self.t, "u": to_numpy(self.u)}
-        if self.energy is not None:
-            arrays["energy"] = self.energy
+        arrays: dict[str, Any] = {"t": self.t, "u": to_numpy(self.u)}
+        # A NaN energy spoils no states; whoever loads them is told again.
+        with contextlib.suppress(ValueError):
+            if self.energy is not None:
+                arrays["energy"] = self.energy
         arrays.update({f"record:{name}": v for name, v in self.records.items()})
-        with open(path, "wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
-        return path
+        with open(target, "wb") as file:
+            np.savez(file, allow_pickle=False, **header(meta), **arrays)
+        return target
 
     def __repr__(self) -> str:
         return (
@@ -255,12 +287,20 @@ class Solution:
 
     def __str__(self) -> str:
         lines = [repr(self)[1:-1], f"  {self.message}"]
-        names = ("scheme", "dt", "steps", "rejected", "halved", "velocity_calls")
-        names += ("newton_iterations", "seed", "seconds")
+        names = ["scheme", "dt", "steps", "rejected", "halved", "velocity_calls"]
+        names += ["newton_iterations", "seed", "seconds"]
         shown = [f"{n} {_short(self.counters[n])}" for n in names if _worth(self, n)]
         lines.append("  " + ", ".join(shown))
-        stats = self.stats
-        if self.energy is not None and self.energy.ndim == 1:
+        try:
+            lines += self._verdicts()
+        except ValueError as error:
+            lines.append(f"  {error}")
+        return "\n".join(lines)
+
+    def _verdicts(self) -> list[str]:
+        """Lines about energy, mass and sign."""
+        lines, stats = [], self.stats
+        if self.energy is not None and self.energy.ndim <= 2:
             rises = stats.get("energy_rises", 0)
             verdict = (
                 f"rose {rises} times, at most by {stats['largest_rise']:.2g}"
@@ -268,12 +308,15 @@ class Solution:
                 else "never rose"
             )
             first, last = self.energy[0], self.energy[-1]
-            lines.append(f"  energy {first:.8g} -> {last:.8g}, {verdict}")
-        if "mass_drift" in stats:
+            many = "" if first.ndim == 0 else f" (mean of {first.size})"
             lines.append(
-                f"  mass drift {stats['mass_drift']:.1e}, minimum {stats['minimum']:.3g}"
+                f"  energy{many} {np.mean(first):.8g} -> {np.mean(last):.8g}, {verdict}"
             )
-        return "\n".join(lines)
+        if "mass_drift" in stats:
+            lines.append(f"  mass drift {stats['mass_drift']:.1e}")
+        if "minimum" in stats:
+            lines.append(f"  minimum {stats['minimum']:.3g}")
+        return lines
 
 
 def _worth(sol: Solution, name: str) -> bool:
@@ -293,87 +336,10 @@ def nan_energy(flow: Any, t: float, u: Array) -> str:
             bad = [
                 repr(term)
                 for term in functional.terms
-                if math.isnan(float(flow.space.flow(term).energy(t, u)))
+                if np.isnan(to_numpy(flow.space.flow(term).energy(t, u))).any()
             ]
     who = " and ".join(bad) if bad else "The energy"
     return f"{who} is NaN at t = {t:g} although the state is finite; check its formula."
-
-
-def space_to_json(space: Any) -> dict[str, Any] | None:
-    """Class name and fields of a space whose fields are plain numbers and names."""
-    if space is None:
-        return None
-    values = {f.name: getattr(space, f.name) for f in fields(space) if f.init}
-    try:
-        json.dumps(values)
-    except TypeError:
-        return None
-    return {"class": type(space).__name__, "fields": values}
-
-
-def space_from_json(data: dict[str, Any] | None) -> Any:
-    """Inverse of ``space_to_json``; None for a space this version does not know."""
-    from flows import spaces
-
-    if data is None or data["class"] not in spaces.__all__:
-        return None
-    values = {k: _tuples(v) for k, v in data["fields"].items()}
-    kind = getattr(spaces, data["class"])
-    axes = values.pop("axes", ())
-    return kind(*axes, **values)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an ``.npz`` file, every byte checked by its CRC; nothing is executed.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        For a file that is truncated, altered or not of this format.
-    """
-    import zipfile
-
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                # The CRC is compared when a member has been read whole, so the bytes
-                # are read before NumPy believes the header.
-                raw = io.BytesIO(archive.read(name))
-                value = np.lib.format.read_array(raw, allow_pickle=False)
-                arrays[name.removesuffix(".npy")] = value
-    except Exception as error:
-        raise ValueError(
-            f"{path} is damaged or not a file of flows "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    return arrays
-
-
-def read_meta(path: Path, arrays: dict[str, np.ndarray], kind: str) -> dict[str, Any]:
-    """The JSON header, checked for kind and schema."""
-    try:
-        meta = json.loads(str(arrays.pop("meta")[()]))
-        found, schema = meta["kind"], meta["schema"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} has no header of flows; it is not a {kind}."
-        ) from error
-    if found != kind:
-        raise ValueError(f"{path} is a {found}, not a {kind}.")
-    if schema != SCHEMA:
-        raise ValueError(
-            f"{path} was written in format {schema}; this version reads {SCHEMA}. "
-            "Use the version of flows that wrote it."
-        )
-    return dict(meta)
 
 
 def load(path: Any, flow: Any = None) -> Solution:
@@ -393,10 +359,18 @@ def load(path: Any, flow: Any = None) -> Solution:
     path = Path(path)
     arrays = read_npz(path)
     meta = read_meta(path, arrays, "flows solution")
+    try:
+        return rebuild(meta, arrays, flow)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error})."
+        ) from error
+
+
+def rebuild(meta: dict[str, Any], arrays: dict[str, np.ndarray], flow: Any) -> Solution:
+    """The solution of a file's header and arrays."""
     u = arrays["u"]
     if meta["torch"]:
-        from flows.arrays import create
-
         u = create(u, "cpu", str(u.dtype))
     records = {
         name.removeprefix("record:"): value

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +32,9 @@ from flows.loop import Runner, State, StepFailure
 from flows.random import Stream
 from flows.solution import Interrupted, Solution, SolveError
 from flows.stopping import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["solve", "steps"]
 
@@ -93,8 +95,8 @@ class Run:
         self.room -= size
         if self.room < 0:
             raise StepFailure(
-                f"{len(self.saved)} saved states of {size / 1e6:.3g} MB fill the memory. "
-                "Give `save_at`, a spacing or an array of times"
+                f"{len(self.saved)} saved states of {size / 1e6:.3g} MB fill the "
+                "memory. Give `save_at`, a spacing or an array of times"
             )
 
     def solution(self, ok: bool, message: str) -> Solution:
@@ -161,7 +163,8 @@ def solve(
     dt : float or Adaptive, optional
         Equal steps of at most dt between save times, or steps from the error estimate.
     save_at : None, float or array
-        Every accepted step, a spacing (t0, t0 + s, ..., and t1), or exactly these times.
+        Every accepted step, a spacing (t0, t0 + s, ..., and t1), or exactly these
+        times.
     until : callable, optional
         ``until(t, u)``: the run ends where a float changes sign or a bool becomes true,
         found by repeating the last step with a refined size (at the end of the step
@@ -260,7 +263,7 @@ def prepare(
         check_step(t0, t1, dt, state.u)
     keep_end = every or float(stops[-1]) == t1
     run = Run(
-        runner=Runner(flow, scheme, dt, noise_of(flow, scheme, seed)),
+        runner=Runner(flow, scheme, dt, noise_of(flow, scheme, seed), end=t1),
         until=check_until(until, flow),
         hooks=check_hooks(on_step),
         t0=t0,
@@ -336,7 +339,7 @@ def stopped(run: Run, failure: StepFailure) -> str:
 
 
 def advance(run: Run) -> None:
-    """Go from save time to save time; commit, stop, observe and save after each step."""
+    """Go from save time to save time; commit, stop, observe, save after each step."""
     rule = Rule(run.until, run) if run.until else None
     if rule is not None and rule.now:
         run.message = f"stopped by `until` at t = {run.t:.10g}"

@@ -58,7 +58,8 @@ class Rule:
         count = runner.counters["steps"]
 
         def at(part: float) -> State:
-            return runner.halving(start, part * h, start.t + part * h)
+            state: State = runner.halving(start, part * h, start.t + part * h)
+            return state
 
         def rule(part: float) -> float:
             if part == 0.0:

@@ -222,12 +222,18 @@ WELL = fl.Potential("(x**2 - 1)**2/4 + x*y/3 + y**2")
 
 @pytest.mark.parametrize("scheme", [fl.RK4(), fl.TRBDF2(), fl.JKO()])
 def test_the_flow_of_a_dirac_is_the_euclidean_flow(scheme):
-    vector = fl.solve(fl.Euclidean().flow(WELL), fl.Dirac(POINT), (0, 2), scheme, dt=0.1)
-    alone = fl.solve(fl.Particles(1).flow(WELL), fl.Dirac(POINT), (0, 2), scheme, dt=0.1)
+    vector = fl.solve(
+        fl.Euclidean().flow(WELL), fl.Dirac(POINT), (0, 2), scheme, dt=0.1
+    )
+    alone = fl.solve(
+        fl.Particles(1).flow(WELL), fl.Dirac(POINT), (0, 2), scheme, dt=0.1
+    )
     assert alone.u[:, 0] == pytest.approx(vector.u, abs=1e-13)
     # Equal points stay equal, and an attraction between them exerts no force.
     both = WELL + fl.Interaction("r**2/2")
-    crowd = fl.solve(fl.Particles(4).flow(both), fl.Dirac(POINT), (0, 2), scheme, dt=0.1)
+    crowd = fl.solve(
+        fl.Particles(4).flow(both), fl.Dirac(POINT), (0, 2), scheme, dt=0.1
+    )
     assert crowd.u == pytest.approx(
         np.broadcast_to(vector.u[:, None], crowd.u.shape), abs=1e-10
     )
@@ -248,7 +254,12 @@ def test_cold_langevin_particles_are_particles():
     energy = fl.Entropy(0.0) + WELL
     x = np.random.default_rng(0).normal(size=(5, 2))
     cold = fl.solve(
-        fl.LangevinParticles(5).flow(energy), x, (0, 1), fl.EulerMaruyama(), dt=0.1, rng=0
+        fl.LangevinParticles(5).flow(energy),
+        x,
+        (0, 1),
+        fl.EulerMaruyama(),
+        dt=0.1,
+        rng=0,
     )
     plain = fl.solve(fl.Particles(5).flow(WELL), x, (0, 1), fl.Euler(), dt=0.1)
     assert cold.u == pytest.approx(plain.u, abs=1e-14)
@@ -301,9 +312,7 @@ def test_wasserstein_contracts_faster_for_laws_of_different_width():
         fl.solve(flow, law, (0, 1), fl.JKO(), dt=0.05, save_at=0.25)
         for law in (fl.Gaussian(-1.0, 0.3), fl.Uniform(0.0, 3.0))
     )
-    d = np.array(
-        [flow.space.distance(u, v) for u, v in zip(a.u, b.u, strict=True)]
-    )
+    d = np.array([flow.space.distance(u, v) for u, v in zip(a.u, b.u, strict=True)])
     # A step of length h contracts by 1/(1 + h) at least.
     assert (d <= 1.05 ** (-np.round(a.t / 0.05)) * d[0] * (1 + 1e-12)).all()
 

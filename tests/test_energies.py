@@ -109,24 +109,24 @@ def test_multiples_and_differences_go_through_sums():
     ],
 )
 def test_only_numbers_multiply_and_only_energies_add(wrong):
-    with pytest.raises(TypeError, match="unsupported operand|can't multiply sequence"):
+    with pytest.raises(TypeError, match=r"unsupported operand|can't multiply sequence"):
         wrong()
 
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, np.float64("nan")])
 def test_factors_must_be_finite(number):
-    with pytest.raises(ValueError, match="An energy times .* is not an energy"):
+    with pytest.raises(ValueError, match=r"An energy times .* is not an energy"):
         number * (V + S)
-    with pytest.raises(ValueError, match="An energy divided by .* is not an energy"):
+    with pytest.raises(ValueError, match=r"An energy divided by .* is not an energy"):
         V / number
-    with pytest.raises(ValueError, match="`scale` must be finite"):
+    with pytest.raises(ValueError, match=r"`scale` must be finite"):
         fl.Potential("x", scale=number)
 
 
 def test_division_by_zero_and_overflow_are_refused():
-    with pytest.raises(ValueError, match="divided by 0 is not an energy"):
+    with pytest.raises(ValueError, match=r"divided by 0 is not an energy"):
         V / 0
-    with pytest.raises(ValueError, match="`scale` must be finite, got inf"):
+    with pytest.raises(ValueError, match=r"`scale` must be finite, got inf"):
         1e200 * (1e200 * V)
 
 
@@ -181,9 +181,8 @@ def test_entropy_of_a_gaussian(std, T):
     # int rho log rho = -log(sigma sqrt(2 pi e)).
     exact = -T * math.log(std * math.sqrt(2 * math.pi * math.e))
     assert fl.Entropy(T)(fl.Gaussian(1.0, std)) == pytest.approx(exact, rel=1e-12)
-    assert T * fl.Internal("rho*log(rho)")(fl.Gaussian(1.0, std)) == pytest.approx(
-        exact, rel=1e-12
-    ) if False else True
+    typed = T * fl.Internal("rho*log(rho)")
+    assert typed(fl.Gaussian(1.0, std)) == pytest.approx(exact, rel=1e-12)
 
 
 def test_entropy_of_a_correlated_gaussian_has_half_the_log_determinant():
@@ -373,8 +372,7 @@ def test_the_equation_of_every_term_is_the_one_written_by_hand():
         ),
         (
             fl.porous_medium(2.0),
-            t ** sympy.Rational(-1, 3)
-            * (1 - x**2 / (12 * t ** sympy.Rational(2, 3))),
+            t ** sympy.Rational(-1, 3) * (1 - x**2 / (12 * t ** sympy.Rational(2, 3))),
         ),
     ],
     ids=["heat", "Ornstein-Uhlenbeck", "Barenblatt"],
@@ -458,7 +456,9 @@ def test_derivatives_agree_with_differences(term, d):
     for i in range(d):
         step = e * np.eye(d)[i]
         slope = (term.value_at(points + step) - term.value_at(points - step)) / (2 * e)
-        assert term.gradient_at(points)[:, i] == pytest.approx(slope, rel=1e-6, abs=1e-7)
+        assert term.gradient_at(points)[:, i] == pytest.approx(
+            slope, rel=1e-6, abs=1e-7
+        )
         row = (term.gradient_at(points + step) - term.gradient_at(points - step)) / (
             2 * e
         )
@@ -488,19 +488,20 @@ def test_derivatives_in_the_density_agree_with_differences(term):
     assert term.pressure_at(rho) == pytest.approx(pressure, rel=1e-12)
 
 
-@pytest.mark.parametrize("library", ["float64", "float32"])
-def test_tensors_and_arrays_give_equal_numbers(library):
+# A Hessian by differences of the user's gradient has 1e-9 only.
+@pytest.mark.parametrize(("dtype", "tol"), [("float64", 1e-9), ("float32", 1e-4)])
+def test_tensors_and_arrays_give_equal_numbers(dtype, tol):
     torch = pytest.importorskip("torch")
-    points = RNG.uniform(0.5, 1.0, size=(4, 2)).astype(library)
+    points = RNG.uniform(0.5, 1.0, size=(4, 2)).astype(dtype)
     for term, d in RECIPES.values():
         if d != 2:
             continue
         for name in ("value_at", "gradient_at", "hessian_at"):
             a = getattr(term, name)(points)
             b = getattr(term, name)(torch.from_numpy(points))
-            assert a.dtype == library
-            assert b.dtype == getattr(torch, library)
-            assert b.numpy() == pytest.approx(a, rel=1e-5 if library[-1] == "2" else 1e-12)
+            assert a.dtype == dtype
+            assert b.dtype == getattr(torch, dtype)
+            assert b.numpy() == pytest.approx(a, rel=tol, abs=0.1 * tol)
 
 
 @pytest.mark.parametrize(
@@ -551,7 +552,11 @@ def test_energies_are_frozen():
             ValueError,
             "does not depend on time",
         ),
-        (lambda: fl.Interaction("x*t"), ValueError, "depends on time; only a Potential"),
+        (
+            lambda: fl.Interaction("x*t"),
+            ValueError,
+            "depends on time; only a Potential",
+        ),
         (lambda: fl.Interaction("x**3"), ValueError, "is not even"),
         (lambda: fl.Interaction("x*y + y"), ValueError, "is not even"),
         (
@@ -566,7 +571,11 @@ def test_energies_are_frozen():
         (lambda: fl.Entropy(True), TypeError, "temperature `T` must be a number"),
         (lambda: fl.Entropy(-1.0), ValueError, "must be finite and >= 0"),
         (lambda: fl.Entropy(math.inf), ValueError, "must be finite and >= 0"),
-        (lambda: fl.quadratic([[1.0, 2.0], [0.0, 1.0]]), ValueError, "must be symmetric"),
+        (
+            lambda: fl.quadratic([[1.0, 2.0], [0.0, 1.0]]),
+            ValueError,
+            "must be symmetric",
+        ),
         (lambda: fl.quadratic("x"), TypeError, "must be a number or an array"),
         (lambda: fl.separable("x*y"), ValueError, "y"),
     ],

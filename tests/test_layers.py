@@ -28,6 +28,7 @@ LEVELS = {
     "door": 5,
     "loop": 5,
     "stopping": 5,
+    "storage": 5,
     "control": 5,
     "solution": 5,
     "solve": 5,

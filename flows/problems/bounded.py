@@ -44,7 +44,7 @@ class AxisHeat:
     def at(self, spread: float) -> Measure:
         """Law after diffusion by the variance ``spread`` = 2 T t."""
         if self.amplitudes is not None:
-            w = self.frequency * np.arange(1, self.amplitudes.size + 1)
+            w: Array = self.frequency * np.arange(1, self.amplitudes.size + 1)
             return self._waves(self.amplitudes * np.exp(-0.5 * spread * w * w))
         s = math.hypot(self.std, math.sqrt(spread))
         if s == 0.0:

@@ -169,7 +169,7 @@ class LassoPath:
     def __call__(self, t: float) -> Array:
         s = time(t, 0.0)
         # By reflection every path starts on the right; one at 0 leaves towards b.
-        side = np.where(self.x0 == 0.0, np.sign(self.b), np.sign(self.x0))
+        side: Array = np.where(self.x0 == 0.0, np.sign(self.b), np.sign(self.x0))
         x, b = np.abs(self.x0), side * self.b
         near, far = b - self.lam, b + self.lam
         ahead = near + (x - near) * np.exp(-s)

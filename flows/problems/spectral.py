@@ -126,7 +126,7 @@ def probes(box: Any) -> Array:
         ends = np.asarray(box, dtype=float)
         if ends.shape != (2,) or not (np.isfinite(ends).all() and ends[0] < ends[1]):
             raise ValueError(f"`box` must be (lo, hi) with lo < hi, got {box!r}.")
-        return np.linspace(*ends, 1025)
+        return np.linspace(ends[0], ends[1], 1025)
     scales = np.multiply.outer(2.0 ** np.arange(-10, 17), 1.0 + np.arange(64) / 64)
     right = scales.ravel()
     return np.concatenate([-right[::-1], [0.0], right])

@@ -28,7 +28,7 @@ class ImplicitEuler(Scheme):
     """v = u + h velocity(t + h, v): implicit Euler, the proximal point method.
 
     Order 1, L-stable; needs ``resolvent``. The energy does not rise where it is convex
-    (where it is lambda-convex, for h < 1/abs(lambda)). The error estimate is half the
+    (where it is lambda-convex, for h < 1/|lambda|). The error estimate is half the
     change of h velocity over the step, O(h^2): the difference to the trapezoidal rule.
     The slope at the start of a run is ``velocity``; the estimate of the first step is
     its whole increment where the flow offers none.

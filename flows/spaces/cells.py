@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from flows.linear import (
     sparse_factor,
 )
 
-__all__ = ["Cells", "Pairs", "Refined", "Solver", "monotone_factor"]
+__all__ = ["Cells", "Line", "Pairs", "Refined", "Solver"]
 
 Array = Any
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -125,65 +126,110 @@ class Refined:
         return np.asarray(np.where(better * v >= 0.0, better, v))
 
 
-def monotone_factor(right: np.ndarray, left: np.ndarray) -> TridiagonalFactor:
-    """LU factors of I + A for rates right, left >= 0 between neighbors, entry by entry.
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Rates right, left >= 0 between the neighbors of a line of n >= 3 cells.
 
-    The columns of the matrix sum to 1. Its Schur complements have the column sums s_i,
+    Solves (I + h A) v = w entry by entry: the columns of the matrix sum to 1, and its
+    Schur complements have the column sums
 
-        s_0 = 1,    s_{i+1} = 1 + left_i s_i / (s_i + right_i),
+        s_0 = 1,    s_{i+1} = 1 + h left_i s_i / (s_i + h right_i)
 
-    and the pivots s_i + right_i: sums of positive numbers, so that every entry of the
-    factors, and of (I + A)^{-1} w for w >= 0, is accurate to rounding however large A
-    is. The recurrence is solved by Newton's method from LAPACK's pivots.
+    and the pivots s_i + h right_i. These are sums of positive numbers, so that factors,
+    and v for w >= 0, are accurate to rounding entry by entry however large h is.
 
     References
     ----------
     W. K. Grassmann, M. I. Taksar, D. P. Heyman, Regenerative analysis and steady state
     distributions for Markov chains, Oper. Res. 33 (1985), doi:10.1287/opre.33.5.1107.
     """
-    n = right.size + 1
-    if n < 3:
-        raise ValueError(f"`right` must have 2 entries at least, got {n - 1}.")
-    order = np.arange(1, n + 1, dtype=np.int32)
-    fill = np.zeros(n - 2)
-    s = _column_sums(right, left, fill, order)
-    pivots = s.copy()
-    pivots[:-1] += right
-    return TridiagonalFactor(n, (-right / pivots[:-1], pivots, -left, fill, order))
 
+    right: np.ndarray
+    left: np.ndarray
 
-def _column_sums(
-    right: np.ndarray, left: np.ndarray, fill: np.ndarray, order: np.ndarray
-) -> np.ndarray:
-    """The sums s_0 .. s_{n-1}."""
-    n = right.size + 1
-    diagonal = np.ones(n)
-    diagonal[:-1] += right
-    diagonal[1:] += left
-    with np.errstate(all="ignore"):
-        try:
-            plain = Tridiagonal(-right, diagonal, -left).factor()
-        except np.linalg.LinAlgError:
-            return _column_sums_in_turn(right, left)
-        s = plain.factors[1].copy()
+    @cached_property
+    def root(self) -> np.ndarray:
+        """Off-diagonal of the symmetrized A."""
+        return np.asarray(np.sqrt(self.right) * np.sqrt(self.left))
+
+    @cached_property
+    def scale(self) -> np.ndarray | None:
+        """S for which S^-1 A S is symmetric; None where it would overflow."""
+        with np.errstate(all="ignore"):
+            steps = 0.5 * (np.log(self.right) - np.log(self.left))
+            logs = np.concatenate([[0.0], np.cumsum(steps)])
+            logs = logs - 0.5 * (logs.max() + logs.min())
+        return np.exp(logs) if np.abs(logs).max() < 200.0 else None
+
+    def factor(self, h: float) -> Solver:
+        """LU factors of I + h A, or LDL^T factors of the symmetrized matrix."""
+        right, left = h * self.right, h * self.left
+        s = self._column_sums(right, left, h * self.root)
+        pivots = s.copy()
+        pivots[:-1] += right
+        if self.scale is None:
+            fill, order = _no_pivoting(pivots.size)
+            lower = -right / pivots[:-1]
+            return TridiagonalFactor(s.size, (lower, pivots, -left, fill, order))
+        off = -h * self.root / pivots[:-1]
+        return SymmetrizedFactor(pivots, off, self.scale, 1.0 / self.scale)
+
+    @staticmethod
+    def _column_sums(
+        right: np.ndarray, left: np.ndarray, root: np.ndarray
+    ) -> np.ndarray:
+        """The sums s, by Newton's method from LAPACK's pivots."""
+        n = right.size + 1
+        diagonal = np.ones(n)
+        diagonal[:-1] += right
+        diagonal[1:] += left
+        s, _, failed = _lapack("dpttrf")(diagonal, root)
         s[:-1] -= right
         gap = np.empty(n)
-        for _ in range(4):
-            s = np.maximum(s, 1.0)
-            pivots = s[:-1] + right
-            gap[0] = 1.0 - s[0]
-            gap[1:] = (1.0 + left * (s[:-1] / pivots)) - s[1:]
-            if (np.abs(gap) <= 1e-15 * s).all():
-                return np.asarray(s)
-            slope = (left / pivots) * (right / pivots)
-            bidiagonal = (-slope, np.ones(n), np.zeros(n - 1), fill, order)
-            s = s + TridiagonalFactor(n, bidiagonal).solve(gap)
-    return _column_sums_in_turn(right, left)
+        with np.errstate(all="ignore"):
+            for _ in range(0 if failed else 4):
+                s = np.maximum(s, 1.0)
+                pivots = s[:-1] + right
+                gap[0] = 1.0 - s[0]
+                gap[1:] = (1.0 + left * (s[:-1] / pivots)) - s[1:]
+                if (np.abs(gap) <= 1e-15 * s).all():
+                    return np.asarray(s)
+                slope = (left / pivots) * (right / pivots)
+                fill, order = _no_pivoting(n)
+                bidiagonal = (-slope, np.ones(n), np.zeros(n - 1), fill, order)
+                s = s + TridiagonalFactor(n, bidiagonal).solve(gap)
+        # A is so large that the pivots are no guess.
+        sums = [1.0]
+        for r, l in zip(right.tolist(), left.tolist(), strict=True):
+            sums.append(1.0 + l * (sums[-1] / (sums[-1] + r)))
+        return np.array(sums)
 
 
-def _column_sums_in_turn(right: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """The recurrence itself, where |A| is so large that the pivots are no guess."""
-    sums = [1.0]
-    for r, l in zip(right.tolist(), left.tolist(), strict=True):
-        sums.append(1.0 + l * (sums[-1] / (sums[-1] + r)))
-    return np.array(sums)
+@dataclass(frozen=True, eq=False)
+class SymmetrizedFactor:
+    """Factors L D L^T of S^-1 (I + h A) S; solves in half the time of LU factors."""
+
+    pivots: np.ndarray
+    off: np.ndarray
+    scale: np.ndarray
+    inverse: np.ndarray
+
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        """(I + h A)^-1 b for b (n,)."""
+        v: np.ndarray = _lapack("dpttrs")(self.pivots, self.off, b * self.inverse)[0]
+        v *= self.scale
+        return v
+
+
+@cache
+def _lapack(name: str) -> Any:
+    """LAPACK routine, loaded when first needed."""
+    from scipy.linalg import lapack
+
+    return getattr(lapack, name)
+
+
+@lru_cache(maxsize=4)
+def _no_pivoting(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Second upper diagonal and row order of gttrf's factors without pivoting."""
+    return np.zeros(n - 2), np.arange(1, n + 1, dtype=np.int32)

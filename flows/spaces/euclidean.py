@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from flows.flow import Flow, Memory
 from flows.linear import NewtonFailure
 from flows.measures import Dirac, Empirical
 from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.cloud import drift_at
 from flows.spaces.kinks import kink_prox
 from flows.spaces.pointwise import pointwise_prox
 from flows.symbolic import Constant, QuadraticField
@@ -21,6 +23,7 @@ from flows.symbolic import Constant, QuadraticField
 __all__ = ["Euclidean"]
 
 Array = Any
+ImplicitStep = Callable[[float, Array, float, Memory], tuple[Array, Memory]]
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,28 @@ class Euclidean(Space):
             if not callable(drift):
                 raise TypeError(f"`drift` must be callable(x), got {drift!r}.")
             return DriftFlow(self, energy, drift)
-        if all(isinstance(t.function, (QuadraticField, Constant)) for t in energy.terms):
+        if all(
+            isinstance(t.function, (QuadraticField, Constant)) for t in energy.terms
+        ):
             return QuadraticFlow(self, energy)
         return EuclideanFlow(self, energy)
 
     def project(self, measure: Any, rng: Any = None) -> Array:
-        """The point of a Dirac measure, or the points (b, n) of an empirical one."""
+        """The point of a Dirac measure, or the points (b, n) of an empirical one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For other measures, and for points of different weights.
+        """
         if isinstance(measure, Dirac):
             return self.create(np.atleast_1d(np.asarray(measure.mean, dtype=float)))
         if isinstance(measure, Empirical):
+            if np.ptp(measure.masses) > 0.0:
+                raise ValueError(
+                    f"{measure!r} has weights, but {self!r} moves each point by "
+                    "itself; give its `points`."
+                )
             return self.create(measure.atoms)
         raise TypeError(
             f"{self!r} takes an array or a Dirac measure as `u0`, got {measure!r}; "
@@ -93,7 +109,7 @@ class Euclidean(Space):
         return Dirac(x) if x.ndim == 1 else Empirical(x)
 
     def distance(self, u: Array, v: Array) -> Any:
-        """Norm of u - v: one number, or (b,) for b points."""
+        """|u - v|: one number, or (b,) for b points."""
         xp = namespace(u)
         d = xp.sqrt(xp.sum((u - v) ** 2, axis=-1))
         return float(d) if d.ndim == 0 else d
@@ -141,31 +157,41 @@ class EuclideanFlow(Flow):
         """Minus the Hessian, (.., n, n)."""
         return -total(self.functional, "hessian_at", t, u)
 
-    def resolvent(
-        self, t: float, w: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        """v with v + h grad V(t, v) = w, from the last state in ``memory``."""
-        return self._prox(t, w, h, memory[0] if memory else w)
+    @cached_property
+    def kinked(self) -> bool:
+        """Whether implicit steps need a proximal map of their own."""
+        terms = self.functional.terms
+        return any(t.prox is not None or not t.function.smooth for t in terms)
 
     @property
-    def prox(
-        self,
-    ) -> Callable[[float, Array, float, Memory], tuple[Array, Memory]]:
-        """argmin_v V(t, v) + |u - v|^2 / 2h; TypeError where no method is known."""
-        kinked = [
-            t for t in self.functional.terms if t.prox is not None or not t.function.smooth
-        ]
-        if kinked:
-            return kink_prox(self.functional)
-        return self._smooth_prox
+    def resolvent(self) -> ImplicitStep:
+        """v with v + h grad V(t, v) = w, from the last state in ``memory``.
+
+        With kinks it is ``prox``, which solves the inclusion; TypeError where that is
+        not known.
+        """
+        return kink_prox(self.functional) if self.kinked else self._resolvent
+
+    @property
+    def prox(self) -> ImplicitStep:
+        """argmin_v V(t, v) + |u - v|^2 / 2h; TypeError where no method is known.
+
+        Of a V that is not convex it is a local minimum, below the value at u.
+        """
+        return kink_prox(self.functional) if self.kinked else self._smooth_prox
+
+    def _resolvent(
+        self, t: float, w: Array, h: float, memory: Memory
+    ) -> tuple[Array, Memory]:
+        return self._newton(t, w, h, memory[0] if memory else w)
 
     def _smooth_prox(
         self, t: float, u: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
-        return self._prox(t, u, h, u)
+        return self._newton(t, u, h, u, minimum=True)
 
-    def _prox(
-        self, t: float, u: Array, h: float, start: Array
+    def _newton(
+        self, t: float, u: Array, h: float, start: Array, minimum: bool = False
     ) -> tuple[Array, Memory]:
         v, _ = pointwise_prox(
             lambda x: total(self.functional, "value_at", t, x),
@@ -174,11 +200,16 @@ class EuclideanFlow(Flow):
             u,
             h,
             start,
+            minimum,
         )
         return v, (v,)
 
     def default(self) -> tuple[str, None]:
-        """TR-BDF2 with adaptive steps: stiff potentials are the rule."""
+        """Adaptive TR-BDF2: stiff potentials are the rule. Else Dormand-Prince."""
+        try:
+            self.resolvent  # noqa: B018
+        except TypeError:
+            return "DormandPrince", None
         return "TRBDF2", None
 
 
@@ -211,13 +242,17 @@ class QuadraticFlow(EuclideanFlow):
         scaled = array_like(factors(values), u) * inner
         return batch_matvec(q, scaled + array_like(forces(values) * (vectors.T @ g), u))
 
-    def resolvent(
+    def _resolvent(
         self, t: float, w: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
         """(I + h A)^{-1} (w + h g)."""
         values = self._spectrum(w.shape[-1])[0]
         if np.any(1.0 + h * values <= 0.0):
-            raise NewtonFailure(f"V + |v - u|^2/2h has no minimum at h = {h:g}", [])
+            raise NewtonFailure(
+                f"V + |v - u|^2/2h has no minimum at h = {h:g}: the smallest eigenvalue "
+                f"of A is {values.min():g}",
+                [],
+            )
         v = self._spectral(
             w, lambda a: 1.0 / (1.0 + h * a), lambda a: h / (1.0 + h * a)
         )
@@ -226,7 +261,7 @@ class QuadraticFlow(EuclideanFlow):
     def _smooth_prox(
         self, t: float, u: Array, h: float, memory: Memory
     ) -> tuple[Array, Memory]:
-        return self.resolvent(t, u, h, memory)
+        return self._resolvent(t, u, h, memory)
 
     def exact(self, t: float, u: Array, h: float, rng: Any = None) -> Array:
         """The flow map; a kernel component of the force drifts as h g."""
@@ -255,7 +290,7 @@ class DriftFlow(Flow):
 
     def velocity(self, t: float, u: Array) -> Array:
         """-grad V + drift."""
-        return self.drift(u) - total(self.functional, "gradient_at", t, u)
+        return drift_at(self.drift, u) - total(self.functional, "gradient_at", t, u)
 
     def energy(self, t: float, u: Array) -> Any:
         """V, which need not fall."""

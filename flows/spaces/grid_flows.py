@@ -12,6 +12,7 @@ import numpy as np
 from flows.arrays import (
     array_like,
     create,
+    detach,
     device_of,
     dtype_name,
     first_nonfinite,
@@ -20,7 +21,7 @@ from flows.arrays import (
 )
 from flows.energies import Potential
 from flows.flow import Flow, Memory
-from flows.spaces.cells import Cells, Pairs, Refined, Solver, monotone_factor
+from flows.spaces.cells import Cells, Line, Pairs, Refined, Solver
 from flows.spaces.cloud import drift_at
 from flows.spaces.finite_volume import DRY, linear_rates
 
@@ -169,6 +170,7 @@ class GridFlow(Flow):
 
         Infinite for a negative density, unless there is nothing but a potential.
         """
+        u = detach(u)
         xp = namespace(u)
         rest = self._density_terms
         if rest and float(xp.min(u)) < 0.0:
@@ -273,8 +275,9 @@ class LinearGridFlow(GridFlow):
 
     def _solver(self, t: float, h: float) -> Solver:
         if self.cells.periodic == (False,) and self.space.shape[0] > 2:
-            right, left = self.rates(t)[0]
-            return monotone_factor(h * right, h * left)
+            key = t if self.moving else None
+            line: Line = self.remember("line", key, lambda: Line(*self.rates(t)[0]))
+            return line.factor(h)
         shape = self.space.shape
 
         def residual(v: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class NonlinearGridFlow(GridFlow):
         """Fluxes of each axis, their derivatives, and the sum of what they cancel."""
         xp = namespace(u)
         zero = xp.zeros_like(u)
-        if not float(xp.min(u)) < 0.0:
+        if not bool(xp.any(u < 0.0)):
             return self._positive_fluxes(t, u, derivatives)
         J, pairs, gross = self._positive_fluxes(t, xp.maximum(u, zero), derivatives)
         minus, others, more = self._positive_fluxes(
@@ -203,9 +203,7 @@ class NonlinearGridFlow(GridFlow):
             return float(np.abs(rest).sum())
 
         residual(v)
-        # The terms of the residual, and with them its rounding, may shrink on the way.
-        expected = math.inf
-        while rounding < 0.5 * expected:
+        while True:
             expected = rounding
             found = newton(
                 residual,
@@ -218,6 +216,9 @@ class NonlinearGridFlow(GridFlow):
             )
             v = found.x
             left = norm(residual(v))
+            # The terms of the residual, and its rounding, may have shrunk on the way.
+            if not rounding < 0.5 * expected:
+                break
         if not left <= 200.0 * rounding:
             raise NewtonFailure(
                 f"Newton's method stalled at the residual {left:.3g}; rounding is "

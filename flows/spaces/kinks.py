@@ -7,7 +7,6 @@ V(x) = sum_i a_i |x_i| + S(x) with a_i >= 0 and S smooth. A user's ``prox`` goes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, to_numpy
-from flows.flow import Memory
 from flows.linear import NewtonFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flows.energies import Energy
+    from flows.flow import Memory
 
 __all__ = ["kink_prox"]
 
@@ -39,8 +40,8 @@ def kink_prox(functional: Energy) -> Callable[..., tuple[Array, Memory]]:
     if own:
         if len(functional.terms) > 1:
             raise TypeError(
-                "A Potential with `prox` must stand alone: the proximal map of a sum is "
-                "not the sum of the maps."
+                "A Potential with `prox` must stand alone: the proximal map of a "
+                "sum is not the sum of the maps."
             )
         return UserProx(own[0])
     forms = known_forms(functional.terms)
@@ -79,9 +80,9 @@ class UserProx:
         v = self.term.prox(u, h * self.term.scale)
         if v is None:
             raise TypeError("`prox` returned None; did you forget `return`?")
-        if tuple(v.shape) != tuple(u.shape):
+        if tuple(getattr(v, "shape", ())) != tuple(u.shape):
             raise ValueError(
-                f"`prox` returned shape {tuple(v.shape)} for points of shape "
+                f"`prox` returned shape {tuple(np.shape(v))} for points of shape "
                 f"{tuple(u.shape)}; they must be equal."
             )
         return v, ()
@@ -139,7 +140,9 @@ def separate(expr: Any, symbols: tuple[Any, ...]) -> Form | None:
         return None
     gradient = [sympy.diff(expr, x) for x in symbols]
     hessian = [[sympy.diff(g, x) for x in symbols] for g in gradient]
-    functions = tuple(sympy.lambdify(symbols, f, "numpy") for f in (expr, gradient, hessian))
+    functions = tuple(
+        sympy.lambdify(symbols, f, "numpy") for f in (expr, gradient, hessian)
+    )
     return Form(weights, smooth=functions)
 
 
@@ -216,7 +219,7 @@ def radial_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
 
 def soft(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     """Soft threshold sign(x) (|x| - a)_+."""
-    return np.sign(x) * np.maximum(np.abs(x) - a, 0.0)
+    return np.asarray(np.sign(x) * np.maximum(np.abs(x) - a, 0.0))
 
 
 def separate_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
@@ -233,7 +236,7 @@ def separate_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
         return float(h * value(*v) + h * form.weights @ np.abs(v) + 0.5 * move)
 
     def slope(v: np.ndarray) -> np.ndarray:
-        return h * np.array(gradient(*v), dtype=float) + v - u
+        return np.asarray(h * np.array(gradient(*v), dtype=float) + v - u)
 
     v = soft(u, h * form.weights)
     best = objective(v)
@@ -255,7 +258,9 @@ def separate_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
             rest -= matrix[np.ix_(active, ~active)] @ v[~active]
             newton[active] = v[active] - np.linalg.solve(inner, rest)
         candidates = [newton, target]
-        values = [objective(c) if np.isfinite(c).all() else math.inf for c in candidates]
+        values = [
+            objective(c) if np.isfinite(c).all() else math.inf for c in candidates
+        ]
         choice = 0 if values[0] <= values[1] else 1
         if values[choice] >= best - 1e-16 * abs(best):
             return candidates[choice] if values[choice] <= best else v

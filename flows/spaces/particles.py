@@ -74,7 +74,7 @@ class Particles(CloudSpace):
         return (LinearParticleFlow if linear else ParticleFlow)(self, energy, drift)
 
     def distance(self, u: Array, v: Array) -> float:
-        """Root mean square of u_i - v_i: particles are labelled, i stays i.
+        """sqrt(mean |u_i - v_i|^2): particles are labelled, i stays i.
 
         It bounds the Wasserstein distance of the two measures from above, and equals
         it as long as the flow does not turn particles around each other.

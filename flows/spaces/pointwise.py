@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, namespace
 from flows.linear import NewtonFailure
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["pointwise_prox"]
 
 Array = Any
-MOST_ITERATIONS = 100
+MOST_ITERATIONS = 300
 MOST_BACKTRACKS = 40
+MOST_ESCAPES = 3
 
 
 def pointwise_prox(
@@ -24,12 +27,14 @@ def pointwise_prox(
     u: Array,
     h: float,
     start: Array,
+    minimum: bool = False,
 ) -> tuple[Array, int]:
     """argmin_v V(v) + |v - u|^2 / 2h at every point u (.., d); returns v, iterations.
 
     Newton's method on the Hessian, made positive where V is concave, with a
     backtracking line search of its own at each point. Every solution satisfies
-    v + h grad V(v) = u to rounding.
+    v + h grad V(v) = u to rounding. With ``minimum``, a maximum or a saddle of the
+    objective, where Newton's method would rest, is left along its steepest descent.
 
     Raises
     ------
@@ -40,23 +45,56 @@ def pointwise_prox(
     eps = float(np.finfo(dtype_name(u)).eps)
     identity = array_like(np.eye(u.shape[-1]), u)
     v = start + xp.zeros_like(u)
+    escapes = MOST_ESCAPES if minimum else 0
     residuals: list[float] = []
     best, stalled = np.inf, 0
     for iteration in range(MOST_ITERATIONS):
         slope = gradient(v)
         residual = v - u + h * slope
         size = 1.0 + xp.abs(u) + xp.abs(v) + xp.abs(h * slope)
-        error = float(xp.max(xp.abs(residual) / size))
+        with np.errstate(invalid="ignore"):
+            error = float(xp.max(xp.abs(residual) / size))
         residuals.append(error)
         if not np.isfinite(error):
             raise NewtonFailure("the gradient is not finite", residuals)
         stalled = 0 if error < 0.5 * best else stalled + 1
         best = min(best, error)
-        if error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps):
+        done = error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps)
+        if done and escapes == 0:
             return v, iteration
         matrix = identity + h * hessian(v)
-        v = v + line_search(value, v, u, h, residual, newton_direction(matrix, residual))
+        if done:
+            away = escape(matrix, v)
+            if away is None:
+                return v, iteration
+            v, best, stalled, escapes = v + away, np.inf, 0, escapes - 1
+            continue
+        if stalled >= 3 and rounded(matrix, v, residual, size, eps):
+            return v, iteration
+        v = v + line_search(
+            value, v, u, h, residual, newton_direction(matrix, residual)
+        )
     raise NewtonFailure("Newton's method did not converge", residuals)
+
+
+def rounded(matrix: Array, v: Array, residual: Array, size: Array, eps: float) -> bool:
+    """Whether rounding of v alone explains the residual, as for steep V and long h."""
+    xp = namespace(v)
+    reach = xp.matmul(xp.abs(matrix), xp.abs(v)[..., None])[..., 0]
+    return bool(xp.all(xp.abs(residual) <= 64 * eps * (size + reach)))
+
+
+def escape(matrix: Array, v: Array) -> Array | None:
+    """Small displacement from saddles along their steepest descent, None without."""
+    xp = namespace(v)
+    if positive_definite(matrix):
+        return None
+    values, vectors = xp.linalg.eigh(matrix)
+    saddle = values[..., :1] < -1e-6
+    if not bool(xp.any(saddle)):
+        return None
+    step = 1e-3 * (1.0 + xp.max(xp.abs(v), axis=-1, keepdims=True))
+    return xp.where(saddle, step * vectors[..., 0], xp.zeros_like(v))
 
 
 def newton_direction(matrix: Array, residual: Array) -> Array:

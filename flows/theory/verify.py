@@ -1,18 +1,21 @@
 """The verification report: what theory says, computed by the library itself.
 
-Each statement is a function that returns (computed, theory, tolerance); it is registered
-with a name and one sentence. ``python -m flows verify`` prints one line for each.
+Each statement is a function that returns (computed, theory, tolerance); it is
+registered with a name and one sentence. ``python -m flows verify`` prints one line for each.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import traceback
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Result", "Statement", "statement", "statements", "verify"]
 
@@ -51,8 +54,17 @@ class Result:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and text, for JSON."""
-        return asdict(self)
+        """Plain numbers and text, for JSON, which has no NaN."""
+        return {name: plain(value) for name, value in asdict(self).items()}
+
+
+def plain(value: Any) -> Any:
+    """``value`` with text in the place of numbers that are not finite."""
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def shown(value: Any) -> str:
@@ -76,12 +88,17 @@ def statement(name: str, text: str) -> Callable[[Callable[[], Any]], Callable[[]
 
     def register(compute: Callable[[], Any]) -> Callable[[], Any]:
         known = REGISTER.get(name)
-        if known is not None and known.compute.__module__ != compute.__module__:
+        if known is not None and not same(known.compute, compute):
             raise ValueError(f"The statement {name!r} exists already.")
         REGISTER[name] = Statement(name, text, compute)
         return compute
 
     return register
+
+
+def same(a: Callable[..., Any], b: Callable[..., Any]) -> bool:
+    """Whether b is the function a, perhaps of a module that was loaded again."""
+    return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
 
 
 def statements() -> list[Statement]:
@@ -101,10 +118,12 @@ def examine(item: Statement) -> Result:
     """Compute one statement; an exception is a failure, never the end of the report."""
     try:
         computed, theory, tolerance = item.compute()
+        a = np.asarray(computed, dtype=float)
+        b = np.asarray(theory, dtype=float)
     except Exception as error:
         line = traceback.format_exception_only(error)[-1].strip()
         return Result(item.name, item.text, None, None, 0.0, False, line)
-    a = np.asarray(computed, dtype=float)
-    b = np.asarray(theory, dtype=float)
     passed = bool(a.shape == b.shape and (np.abs(a - b) <= tolerance).all())
-    return Result(item.name, item.text, a.tolist(), b.tolist(), tolerance, passed)
+    return Result(
+        item.name, item.text, a.tolist(), b.tolist(), float(tolerance), passed
+    )
