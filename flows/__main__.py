@@ -84,11 +84,14 @@ def run_figures(demos: Path, out: Path, only: str) -> int:
 
 
 def run_demo(script: Path, out: Path) -> dict[str, Any]:
-    """Call ``main(plot=True, out=out)`` of one demo."""
+    """Call ``main(plot=True, out=out)`` of a demo; its prints stay out of the table."""
+    import contextlib
+    import io
     import runpy
 
-    module = runpy.run_path(str(script), run_name=script.stem)
-    outcome = module["main"](plot=True, out=out)
+    with contextlib.redirect_stdout(io.StringIO()):
+        module = runpy.run_path(str(script), run_name=script.stem)
+        outcome = module["main"](plot=True, out=out)
     return {
         "error": float(outcome["error"]),
         "tolerance": float(outcome["tolerance"]),

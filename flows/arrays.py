@@ -40,6 +40,7 @@ Array = Any
 """A NumPy array or a torch tensor of dtype float32 or float64."""
 
 DTYPES = ("float32", "float64")
+_NAMES = {np.dtype(name): name for name in DTYPES}
 
 
 def is_torch(x: Any) -> bool:
@@ -94,7 +95,9 @@ def detach(x: Array) -> Array:
 
 def dtype_name(x: Array) -> str:
     """Name of the dtype without the library's prefix: ``"float64"``."""
-    return str(x.dtype).removeprefix("torch.")
+    # NumPy takes microseconds to spell a dtype.
+    name = _NAMES.get(x.dtype)
+    return str(x.dtype).removeprefix("torch.") if name is None else name
 
 
 def device_of(x: Array) -> str | None:

@@ -30,10 +30,17 @@ from flows.storage import SCHEMA, header, read_meta, read_npz
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flows.solution import Solution
+
 __all__ = ["Checkpoint", "resume"]
 
 Array = Any
 KIND = "flows checkpoint"
+CONTENTS = (
+    *("versions", "flow", "scheme", "velocity", "dtype", "device", "t0", "t1", "dt"),
+    *("every_step", "keep_end", "until", "scalars", "memory", "counters", "mass"),
+    *("scale", "seed", "note", "hooks"),
+)
 
 
 @dataclass
@@ -108,7 +115,7 @@ class Checkpoint:
 
 
 def fingerprint(flow: Any, t: float, z: Array) -> str:
-    """Hash of the bytes of the velocity at a state: equal problems agree in every bit."""
+    """Hash of the bytes of the velocity at a state: equal for equal problems."""
     if not hasattr(flow, "velocity"):
         return ""
     with np.errstate(all="ignore"):
@@ -202,7 +209,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def keep(path: Path) -> None:
-    """Make the present file ``path.prev``; ``path`` itself stays where that is possible."""
+    """Make the file ``path.prev`` too; ``path`` itself stays if that is possible."""
     spare = path.with_name(f".{path.name}.prev.tmp")
     spare.unlink(missing_ok=True)
     try:
@@ -288,7 +295,7 @@ def resume(
     require(scheme, flow)
     hooks = check_hooks(on_step)
     meta, arrays, remark = read(path)
-    state = restore_state(meta, arrays)
+    state = restore_state(path, meta, arrays)
     agree(path, meta, flow, scheme, state)
     if meta["until"] and until is None:
         raise ValueError(f"The run of {path} had an `until`; give it again.")
@@ -343,8 +350,14 @@ def kinds(hooks: Sequence[Any]) -> list[str]:
     return [type(hook).__name__ for hook in inner]
 
 
-def restore_state(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
-    """The committed state of a checkpoint."""
+def restore_state(
+    path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> State:
+    """The committed state of a checkpoint; ValueError where parts are missing."""
+    absent = [name for name in CONTENTS if name not in meta]
+    absent += [name for name in ("u", "stops") if name not in arrays]
+    if absent:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(absent)}.")
 
     def place(values: np.ndarray) -> Array:
         if meta["device"] is None:

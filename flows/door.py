@@ -291,7 +291,8 @@ def check_step(t0: float, t1: float, dt: float | Adaptive, u: Array) -> None:
     if dt < math.ulp(far) and t1 > t0:
         raise ValueError(
             f"`dt` = {dt:g} is below {math.ulp(far):.3g}, the spacing of "
-            f"floating-point numbers at t = {far:g}; take a larger one, or shift the time towards 0."
+            f"floating-point numbers at t = {far:g}; take a larger one, or shift the "
+            "time towards 0."
         )
 
 
@@ -346,8 +347,8 @@ def check_stability(
     if h > bound * (1 + 1e-9):
         raise ValueError(
             f"`dt` = {h:.4g} is above the stability bound {bound:.4g} of {scheme!r} "
-            "for this flow; take a smaller dt, Adaptive(), or an implicit scheme such as "
-            "ImplicitEuler()."
+            "for this flow; take a smaller dt, Adaptive(), or an implicit scheme such "
+            "as ImplicitEuler()."
         )
 
 

@@ -14,7 +14,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -81,7 +81,8 @@ class Energy:
         if not math.isfinite(factor):
             raise ValueError(f"An energy times {factor} is not an energy.")
         scaled = tuple(
-            _replace(term, scale=term.scale * float(factor)) for term in self.terms
+            replace(_open(term), scale=term.scale * float(factor))
+            for term in self.terms
         )
         return scaled[0] if isinstance(self, Term) else Sum(scaled)
 
@@ -181,7 +182,7 @@ class Term(Energy):
     def _with_parameters(self, parameters: Mapping[str, Any]) -> Term:
         own = _parameters(self)
         mine = {name: parameters[name] for name in own if name in parameters}
-        return _replace(self, parameters={**own, **mine}) if mine else self
+        return replace(_open(self), parameters={**own, **mine}) if mine else self
 
     def _scaled(self, text: str) -> str:
         match self.scale:
@@ -192,10 +193,9 @@ class Term(Energy):
         return f"{_digits(self.scale)}*{text}"
 
 
-def _replace(term: Term, **changes: Any) -> Term:
-    # Every kind of term is a dataclass; their common base is none.
-    changed: Term = replace(cast(Any, term), **changes)
-    return changed
+def _open(term: Term) -> Any:
+    """The term for ``replace``: every kind is a dataclass, their base is none."""
+    return term
 
 
 def _digits(number: float) -> str:

@@ -1,9 +1,10 @@
 """Observers of a run: progress, recorded quantities, checks, and when it is steady.
 
 ``on_step`` takes any callables ``hook(t, u)``. An object may have instead
-``start(run)`` before the first step, ``after(run)`` after each accepted one, ``finish(run)``, and, if
-it has a state, ``state()`` and ``restore(state)``, which checkpoints use. ``run`` has
-``t, u, flow, t0, t1, steps`` and ``previous`` = (t, u) before the step.
+``start(run)`` before the first step, ``after(run)`` after each accepted one,
+``finish(run)``, and, if it has a state, ``state()`` and ``restore(state)``, which
+checkpoints use. ``run`` has ``t, u, flow, t0, t1, steps`` and ``previous`` = (t, u)
+before the step.
 """
 
 from __future__ import annotations
@@ -29,13 +30,24 @@ Array = Any
 
 
 def notify(hooks: tuple[Any, ...], event: str, run: Any) -> None:
-    """Call ``event`` of every hook that has it; plain callables see every step."""
+    """Call ``event`` of every hook that has it; plain callables see every step.
+
+    Raises
+    ------
+    ValueError
+        When a hook writes into a tensor (a NumPy state cannot be written to).
+    """
+    version = getattr(run.state.u, "_version", None)
     for hook in hooks:
         method = getattr(hook, event, None)
         if method is not None:
             method(run)
         elif event == "after" and not hasattr(hook, "start"):
             hook(run.t, run.u)
+        if version is not None and run.state.u._version != version:
+            raise ValueError(
+                f"The hook {hook!r} writes into the state; let it work on `u.clone()`."
+            )
 
 
 @dataclass

@@ -285,8 +285,8 @@ class Runner:
                 f"t = {state.t:.16g}"
                 + (
                     f" ({reason}): the solution seems to blow up in finite time at "
-                    f"t* = {state.t:.10g}. End the run earlier, or check that the energy "
-                    "is bounded below"
+                    f"t* = {state.t:.10g}. End the run earlier, or check that the "
+                    "energy is bounded below"
                     if reason and abs(state.t) < 1e3 * remaining
                     else f"{reason and f' ({reason})'}. Shift the time towards 0, or "
                     "loosen `rtol`"

@@ -64,6 +64,7 @@ AGREEMENT = [
     ("point particles", COLD, fl.Particles(3), EXPLICIT, 1e-8),
     ("point quantiles", COLD, fl.Quantiles(3), EXPLICIT, 1e-8),
     ("warm point Langevin", WARM_POINT, fl.LangevinParticles(N), NOISE, SAMPLING),
+    ("warm point quantiles", WARM_POINT, fl.Quantiles(400), fl.JKO(), 1e-2),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def flux(terms, a, b, jump, T=0.0, derivatives=False):
 
 
 def pairs(n, ratio, seed=0):
-    """Random densities from 1e-4 to 10 and neighbors up to e^ratio larger or smaller."""
+    """Random densities from 1e-4 to 10, neighbors up to e^ratio larger or smaller."""
     rng = np.random.default_rng(seed)
     a = 10 ** rng.uniform(-4, 1, n)
     b = np.minimum(a * np.exp(rng.uniform(-ratio, ratio, n)), 20.0)
@@ -85,8 +86,8 @@ def test_flux_vanishes_exactly_at_equilibrium(terms, T):
     face = flux(terms, a, b, jump, T, derivatives=True)
     size = np.abs(jump) + T + np.abs(total("second_at", terms, a)) * a
     # The jump itself is rounded, and moves as much flux as its rounding.
-    scale = face.gross + size * (a + b)
-    assert np.abs(face.J / scale).max() <= 1e-14
+    scale = face.noise + size * (a + b)
+    assert np.abs(face.flux / scale).max() <= 1e-14
 
 
 @each_density
@@ -94,20 +95,18 @@ def test_flux_vanishes_exactly_at_equilibrium(terms, T):
 def test_flux_derivatives_are_those_of_the_flux(terms, T):
     a, b, jump = pairs(2000, 2.0)
     face = flux(terms, a, b, jump, T, derivatives=True)
-    e = 1e-6
-    by_a = (
-        flux(terms, a * (1 + e), b, jump, T).J - flux(terms, a * (1 - e), b, jump, T).J
-    )
-    by_b = (
-        flux(terms, a, b * (1 + e), jump, T).J - flux(terms, a, b * (1 - e), jump, T).J
-    )
-    size = np.abs(face.J_a) * a + np.abs(face.J_b) * b + face.gross
-    wrong = np.abs(by_a / (2 * e) - face.J_a * a) + np.abs(
-        by_b / (2 * e) - face.J_b * b
-    )
-    # Where the logarithmic mean meets its cap, the difference quotient straddles a kink.
-    assert np.quantile(wrong / size, 0.995) <= 1e-7
-    assert np.isfinite(face.J_a + face.J_b).all()
+    more, less = 1 + 1e-6, 1 - 1e-6
+    left = (flux(terms, s * a, b, jump, T).flux for s in (more, less))
+    right = (flux(terms, a, s * b, jump, T).flux for s in (more, less))
+    by_a = (next(left) - next(left)) / 2e-6
+    by_b = (next(right) - next(right)) / 2e-6
+    size = np.abs(face.by_a) * a + np.abs(face.by_b) * b + face.noise
+    wrong = np.abs(by_a - face.by_a * a) + np.abs(by_b - face.by_b * b)
+    # At the cap of the mean the quotient straddles a kink. Pressures that are no powers
+    # are integrated by quadrature, to a few digits less at densities above 1.
+    exact = all(isinstance(term.function, PowerFunction) for term in terms)
+    assert np.quantile(wrong / size, 0.995) <= (1e-8 if exact else 1e-4)
+    assert np.isfinite(face.by_a + face.by_b).all()
 
 
 @each_convex
@@ -115,49 +114,48 @@ def test_flux_derivatives_are_those_of_the_flux(terms, T):
 def test_flux_of_convex_pressures_is_monotone(terms, T):
     a, b, jump = pairs(20000, 12.0)
     face = flux(terms, a, b, jump, T, derivatives=True)
-    size = np.abs(face.J_a) + np.abs(face.J_b)
-    assert (face.J_a / size).min() >= -1e-8
-    assert (face.J_b / size).max() <= 1e-8
+    size = np.abs(face.by_a) + np.abs(face.by_b)
+    assert (face.by_a / size).min() >= -1e-8
+    assert (face.by_b / size).max() <= 1e-8
 
 
 @pytest.mark.parametrize("m", [0.3, 0.5, 0.9])
 def test_flux_of_concave_pressures_is_nearly_monotone(m):
     a, b, jump = pairs(20000, 12.0)
     face = flux((fl.porous_medium(m),), a, b, jump, derivatives=True)
-    size = np.abs(face.J_a) + np.abs(face.J_b)
-    assert (face.J_a / size).min() >= -0.3 * (1 - m)
-    assert (face.J_b / size).max() <= 0.3 * (1 - m)
+    size = np.abs(face.by_a) + np.abs(face.by_b)
+    assert (face.by_a / size).min() >= -0.3 * (1 - m)
+    assert (face.by_b / size).max() <= 0.3 * (1 - m)
 
 
 @pytest.mark.parametrize("m", [0.2, 0.5, 0.9, 1.1, 1.5, 2.0, 3.0])
 def test_flux_of_a_power_without_potential_is_the_difference_of_pressures(m):
     k = 1.0 if m > 1.0 else 8.0
     a, b, _ = pairs(500, k)
-    J = flux((1.3 * fl.porous_medium(m),), a, b, 0.0).J
+    found = flux((1.3 * fl.porous_medium(m),), a, b, 0.0).flux
     keep = np.abs(np.log(b / a)) <= (1.0 / m if m > 1.0 else k)
-    assert J[keep] == pytest.approx(1.3 * (a**m - b**m)[keep], rel=1e-10, abs=1e-13)
+    exact = 1.3 * (a**m - b**m)
+    assert found[keep] == pytest.approx(exact[keep], rel=1e-10, abs=1e-13)
     if m < 1.0:
-        assert flux((fl.porous_medium(m),), [0.0], [2.0], 0.0).J == pytest.approx(
-            -(2.0**m)
-        )
+        into_dry = flux((fl.porous_medium(m),), [0.0], [2.0], 0.0)
+        assert into_dry.flux == pytest.approx(-(2.0**m))
 
 
 def test_flux_into_a_dry_cell_is_upwind_transport():
     terms = (fl.porous_medium(3.0),)
     for b, jump in ((2.0, 0.5), (2.0, -1.0), (0.1, -1.0)):
         drive = jump + 1.5 * b**2
-        J = flux(terms, [0.0], [b], jump).J[0]
-        assert J == pytest.approx(-max(drive, 0.0) * b, abs=1e-14)
-    assert flux(terms, [0.0], [0.0], 3.0).J == 0.0
+        face = flux(terms, [0.0], [b], jump)
+        assert face.flux == pytest.approx(-max(drive, 0.0) * b, abs=1e-14)
+    assert flux(terms, [0.0], [0.0], 3.0).flux == 0.0
 
 
 def test_flux_without_internal_part_is_scharfetter_gummel():
     a, b, jump = pairs(500, 3.0)
     tiny = fl.Internal(PowerFunction(2.0, coefficient=1e-300))
     right, left = linear_rates(jump, 0.7)
-    assert flux((tiny,), a, b, jump, 0.7).J == pytest.approx(
-        right * a - left * b, rel=1e-12
-    )
+    face = flux((tiny,), a, b, jump, 0.7)
+    assert face.flux == pytest.approx(right * a - left * b, rel=1e-12, abs=1e-15)
 
 
 @each_grid
@@ -203,26 +201,21 @@ def steady_state(grid, terms, V, C):
     return np.array([density(C - v) for v in V(grid.centers)])
 
 
-@pytest.mark.parametrize(
-    "terms",
-    [
-        (fl.porous_medium(2.0),),
-        (fl.porous_medium(3.0),),
-        (fl.porous_medium(0.5),),
-        (fl.porous_medium(2.0), fl.porous_medium(3.0)),
-        (fl.Internal("rho*log(rho) + rho**2"),),
-        (fl.Internal("-log(rho)"),),
-    ],
-    ids=["m=2", "m=3", "m=0.5", "two powers", "with entropy", "logarithmic"],
-)
-def test_equilibria_are_kept_by_every_step(terms):
+EQUILIBRIA = {
+    "m=2": ((fl.porous_medium(2.0),), 0.8),
+    "m=3": ((fl.porous_medium(3.0),), 0.8),
+    "m=0.5": ((fl.porous_medium(0.5),), -0.2),
+    "two powers": ((fl.porous_medium(2.0), fl.porous_medium(3.0)), 0.8),
+    "with entropy": ((fl.Internal("rho*log(rho) + rho**2"),), 0.8),
+    "logarithmic": ((fl.Internal("-log(rho)"),), -0.2),
+}
+
+
+@pytest.mark.parametrize(("terms", "C"), EQUILIBRIA.values(), ids=EQUILIBRIA)
+def test_equilibria_are_kept_by_every_step(terms, C):
+    # The support is connected, because V(0) = 1/4 is below the constant.
     grid = fl.Grid((-3.1, 3, 61))
-    energy = sum(terms[1:], terms[0]) + fl.Potential("(x**2 - 1)**2/4")
-    flow = grid.flow(energy)
-    # Inside the support; connected, because V(0) is below the constant.
-    C = 0.8 if 'log(rho)"' not in repr(terms) else -0.2
-    if "PowerFunction(0.5)" in repr(terms):
-        C = -0.2
+    flow = grid.flow(sum(terms[1:], terms[0]) + fl.Potential("(x**2 - 1)**2/4"))
     u = steady_state(grid, terms, lambda x: (x**2 - 1) ** 2 / 4, C)
     assert u.max() > 0.1
     wet = u > 0
@@ -244,7 +237,7 @@ def test_long_steps_settle_into_the_profile_with_the_right_mass():
     exact = np.maximum(C - grid.centers**2 / 2, 0.0) / 2
     assert grid.l1(u, exact) <= 1e-3
     inside = u > 1e-3
-    assert np.ptp(flow.variation(0.0, u)[inside]) <= 1e-12
+    assert np.ptp(flow.variation(0.0, u)[inside]) <= 1e-11
 
 
 STARTS = {
@@ -272,6 +265,8 @@ def test_implicit_steps_of_any_length_keep_mass_and_sign_and_lower_the_energy(
         assert grid.mass(v) == pytest.approx(1.0, abs=2e-13)
         before, after = flow.energy(0.0, u), flow.energy(0.0, v)
         assert after <= before + 1e-13 * abs(before)
+        rest = v - tau * flow.velocity(0.0, v) - u
+        assert np.abs(rest).sum() <= 1e-8 * np.abs(u).sum()
 
 
 @each_density
@@ -290,7 +285,7 @@ def test_implicit_steps_solve_their_equation_for_any_density(terms, seed, tau):
     assert np.abs(rest).max() <= 1e-12 * size
 
 
-@pytest.mark.parametrize("m", [1.2, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("m", [0.5, 1.2, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("tau", [1e-3, 0.1, 10.0])
 def test_right_hand_sides_may_be_negative(m, tau):
     grid = fl.Grid((-3, 3.1, 80))
@@ -302,7 +297,7 @@ def test_right_hand_sides_may_be_negative(m, tau):
         v, _ = flow.resolvent(0.0, w, tau, (u,))
         rest = v - tau * flow.velocity(0.0, v) - w
         size = np.abs(w).sum() + tau * np.abs(flow.velocity(0.0, v)).sum()
-        assert np.abs(rest).sum() <= 1e-11 * size
+        assert np.abs(rest).sum() <= 1e-10 * size
     assert (v == 0).all()
 
 
@@ -340,10 +335,7 @@ def test_fast_diffusion_has_order_two():
 
     def averages(grid, t):
         e = grid.edges
-        cells = [
-            quad(profile, *ends, args=(t,))[0]
-            for ends in zip(e[:-1], e[1:], strict=True)
-        ]
+        cells = [quad(profile, *ends, args=(t,))[0] for ends in pairwise(e)]
         return np.array(cells) / grid.volume
 
     def error(n):
@@ -361,7 +353,7 @@ def test_fast_diffusion_has_order_two():
 
 
 def test_confined_barenblatt_follows_its_exact_scale():
-    # s^3 relaxes to 3 times the rate: s^3 - 1/3 decays as e^{-3 t} for m = 2, V = x^2/2.
+    # m = 2, V = x^2/2: the cube of the scale relaxes to 1/3 as e^{-3 t}.
     grid = fl.Grid((-2.5, 2.5, 150))
     flow = grid.flow(fl.porous_medium(2.0, "x**2/2"))
     third = 1.0 / 3.0
@@ -372,7 +364,6 @@ def test_confined_barenblatt_follows_its_exact_scale():
         (0, 0.5),
         fl.SDIRK3(),
         dt=0.01,
-        save_at=[0.5],
     )
     assert grid.l1(sol.u[-1], grid.project(fl.Barenblatt(2.0, t=times[1]))) < 2e-3
     assert sol.stats["energy_rises"] == 0
@@ -460,6 +451,24 @@ def test_explicit_steps_at_the_bound_are_stable():
     J = flow.jacobian(0.0, u).dense()
     largest = np.abs(np.linalg.eigvals(J)).max()
     assert 1.0 <= 2 / (largest * flow.stable_step(0.0, u)) <= 2.0
+
+
+@pytest.mark.parametrize("m", [1.01, 1.1, 1.5, 2.0, 4.0])
+def test_explicit_steps_from_compact_support_are_positive(m):
+    grid = fl.Grid((-3, 3, 60))
+    flow = grid.flow(fl.porous_medium(m))
+    u = grid.project(fl.Uniform(-1, 1))
+    for _ in range(50):
+        u = u + flow.stable_step(0.0, u) * flow.velocity(0.0, u)
+        assert 0 <= u.min() <= u.max() <= 0.5 + 1e-12
+
+
+def test_dry_cells_do_not_limit_explicit_steps():
+    # U'' is infinite at 0 for m < 2, the diffusion m p^(m-1) is not.
+    grid = fl.Grid((-3, 3, 60))
+    u = grid.project(fl.Uniform(-1, 1))
+    h = grid.flow(fl.porous_medium(1.5)).stable_step(0.0, u)
+    assert h >= 0.03 * grid.volume**2 / (1.5 * u.max() ** 0.5)
 
 
 def test_failure_is_reported_with_the_residuals(monkeypatch):

@@ -102,9 +102,7 @@ def test_until_that_holds_at_the_start_takes_no_step():
 
 
 def test_a_run_can_go_on_after_an_event():
-    first = fl.solve(
-        DECAY, X0, (0, 5), fl.RK4(), dt=0.1, until=lambda t, u: u[0] - 0.5
-    )
+    first = fl.solve(DECAY, X0, (0, 5), fl.RK4(), dt=0.1, until=lambda t, u: u[0] - 0.5)
     second = fl.solve(DECAY, first, (first.t[-1], 1.0), fl.RK4(), dt=0.1)
     assert second.u[-1] == pytest.approx(EXACT, abs=1e-4)
 
@@ -162,9 +160,12 @@ def test_a_random_run_goes_on_with_its_stream():
 
 def test_a_generator_gives_one_key_that_repeats_the_run():
     flow = fl.LangevinParticles(50).flow(fl.kl("x**2/2"))
-    run = lambda rng: fl.solve(
-        flow, fl.Gaussian(0.0, 1.0), (0, 1), fl.EulerMaruyama(), dt=0.1, rng=rng
-    )
+
+    def run(rng):
+        return fl.solve(
+            flow, fl.Gaussian(0.0, 1.0), (0, 1), fl.EulerMaruyama(), dt=0.1, rng=rng
+        )
+
     first = run(np.random.default_rng(3))
     assert np.array_equal(run(first.stats["seed"]).u, first.u)
     assert not np.array_equal(run(1).u, first.u)
@@ -209,7 +210,7 @@ def test_ctrl_c_carries_the_partial_solution():
         if t > 0.45:
             raise KeyboardInterrupt
 
-    with pytest.raises(fl.Interrupted, match="Interrupted at t = 0.5") as caught:
+    with pytest.raises(fl.Interrupted, match=r"Interrupted at t = 0.5") as caught:
         fl.solve(DECAY, X0, (0, 1), fl.RK4(), dt=0.1, save_at=1.0, on_step=press)
     assert caught.value.solution.t[-1] == pytest.approx(0.5)
     assert isinstance(caught.value, KeyboardInterrupt)

@@ -191,7 +191,7 @@ class Waves(OnInterval):
         return np.linspace(self.lo, self.hi, 17 + 2 * self.cosines.size)
 
     def _resolution(self) -> float:
-        return 0.5 / (self.frequency * max(self.cosines.size, 1))
+        return float(0.5 / (self.frequency * max(self.cosines.size, 1)))
 
     def __repr__(self) -> str:
         count = self.cosines.size

@@ -249,8 +249,8 @@ class QuadraticFlow(EuclideanFlow):
         values = self._spectrum(w.shape[-1])[0]
         if np.any(1.0 + h * values <= 0.0):
             raise NewtonFailure(
-                f"V + |v - u|^2/2h has no minimum at h = {h:g}: the smallest eigenvalue "
-                f"of A is {values.min():g}",
+                f"V + |v - u|^2/2h has no minimum at h = {h:g}: the smallest "
+                f"eigenvalue of A is {values.min():g}",
                 [],
             )
         v = self._spectral(

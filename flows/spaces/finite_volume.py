@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace
+from flows.arrays import dtype_name, namespace
 from flows.symbolic import PowerFunction
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ __all__ = [
     "Profile",
     "bernoulli",
     "linear_rates",
-    "place",
     "pressures",
     "two_point_flux",
 ]
@@ -102,7 +101,10 @@ class Profile(NamedTuple):
 
 
 class Weight(NamedTuple):
-    """A part of D and of N = q D, with derivatives in log a and log b."""
+    """A part of D and of N = q D, with derivatives in log a and log b.
+
+    ``size`` is the size of the terms of N, whose rounding it has.
+    """
 
     D: Array
     N: Array
@@ -110,15 +112,16 @@ class Weight(NamedTuple):
     D_b: Array
     N_a: Array
     N_b: Array
+    size: Array
 
 
 class Face(NamedTuple):
-    """h J; its derivatives in a and b; the sum of the two terms that it subtracts."""
+    """h J; its derivatives in a and b; its rounding error in units of eps."""
 
-    J: Array
-    J_a: Array = None
-    J_b: Array = None
-    gross: Array = None
+    flux: Array
+    by_a: Array = None
+    by_b: Array = None
+    noise: Array = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +224,7 @@ def two_point_flux(
             part.weight(side[0], side[1], jump)
             for part, side in zip(parts, sides, strict=True)
         ]
-        D, N, D_a, D_b, N_a, N_b = (sum(each) for each in zip(*weights, strict=True))
+        D, N, D_a, D_b, N_a, N_b, size = map(sum, zip(*weights, strict=True))
         D = xp.maximum(T + D, xp.full_like(a, DRY[dtype_name(a)]))
         q = (jump + N) / D
         plus, minus = bernoulli(q), bernoulli(-q)
@@ -230,19 +233,23 @@ def two_point_flux(
         if not derivatives:
             return Face(J)
         bend = bernoulli_slope(q, plus, minus)
-        by_N = bend * a - (1.0 + bend) * b
+        by_N = bend * a + bernoulli_slope(-q, minus, plus) * b
         by_D = plus * minus * (a - b)
         left, right = sides[0]
         J_a = D * plus + (by_N * N_a + by_D * D_a) / left.p
         J_b = -D * minus + (by_N * N_b + by_D * D_b) / right.p
-    return Face(J, J_a, J_b, there + back)
+        noise = there + back + np.abs(by_N) * (np.abs(jump) + size)
+    return Face(J, J_a, J_b, noise)
 
 
 def _exact(a: Profile, b: Profile, D: Array, D_a: Array, D_b: Array) -> Weight:
     """N that makes equilibria exact, for any D."""
     k = b.log - a.log
     N = b.phi - a.phi - D * k
-    return Weight(D, N, D_a, D_b, D - a.slope - k * D_a, b.slope - D - k * D_b)
+    xp = namespace(k)
+    # A relative error of p moves U'(p) by p U''(p).
+    size = xp.abs(a.phi) + xp.abs(b.phi) + a.slope + b.slope
+    return Weight(D, N, D_a, D_b, D - a.slope - k * D_a, b.slope - D - k * D_b, size)
 
 
 def _capped(a: Profile, b: Profile, cap: float) -> Weight:
@@ -274,7 +281,7 @@ def _parallel(a: Profile, b: Profile, jump: Array) -> Weight:
     zero = xp.zeros_like(D)
     D_a = xp.where(near, zero, a.p * (D - a.slope) / safe)
     D_b = xp.where(near, zero, b.p * (b.slope - D) / safe)
-    along = Weight(D, zero, D_a, D_b, zero, zero)
+    along = Weight(D, zero, D_a, D_b, zero, zero, zero)
     D, by_a, by_b = _log_mean(a.mean, b.mean)
     D_a, D_b = by_a * (a.slope - a.mean), by_b * (b.slope - b.mean)
     against = _exact(a, b, D, D_a, D_b)
@@ -292,7 +299,7 @@ def _enthalpy_mean(a: Profile, b: Profile) -> Weight:
     zero = xp.zeros_like(D)
     D_a = xp.where(near, zero, (D - a.slope) / safe)
     D_b = xp.where(near, zero, (b.slope - D) / safe)
-    return Weight(D, b.phi - a.phi - D * k, D_a, D_b, zero, zero)
+    return Weight(D, b.phi - a.phi - D * k, D_a, D_b, zero, zero, zero)
 
 
 def _log_mean(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -311,9 +318,3 @@ def _log_mean(x: Array, y: Array) -> tuple[Array, Array, Array]:
     by_x = xp.where(near, 0.5 * (g - bend * y / half), (mean / x - 1.0) / log)
     by_y = xp.where(near, 0.5 * (g + bend * x / half), (1.0 - mean / y) / log)
     return mean, by_x, by_y
-
-
-def place(x: Array, u: Array) -> Array:
-    """NumPy coefficients where ``u`` lives (the same object for NumPy float64)."""
-    same = isinstance(u, np.ndarray) and u.dtype == np.float64
-    return x if same else array_like(x, u)

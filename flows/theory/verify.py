@@ -1,7 +1,8 @@
 """The verification report: what theory says, computed by the library itself.
 
 Each statement is a function that returns (computed, theory, tolerance); it is
-registered with a name and one sentence. ``python -m flows verify`` prints one line for each.
+registered with a name and one sentence. ``python -m flows verify`` prints one line for
+each.
 """
 
 from __future__ import annotations
