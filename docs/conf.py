@@ -48,9 +48,9 @@ def with_literal_formulas(lines: list[str]) -> list[str]:
     marked, above = [], ""
     for number, line in enumerate(lines):
         after_blank = number > 0 and not lines[number - 1].strip()
-        if after_blank and line.startswith("    ") and above[:1] not in ("", " ", "."):
-            if not above.endswith("::"):
-                marked += ["::", ""]
+        flush = above[:1] not in ("", " ", ".") and not above.endswith("::")
+        if after_blank and flush and line.startswith("    "):
+            marked += ["::", ""]
         above = line if line.strip() else above
         marked.append(line)
     return marked
