@@ -15,7 +15,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from flows import problems, theory
+from flows import plotting, problems, theory
 from flows.checkpoint import Checkpoint, resume
 from flows.control import PI, Adaptive
 from flows.energies import (
@@ -134,6 +134,7 @@ __all__ = [
     "convergence",
     "kl",
     "load",
+    "plotting",
     "porous_medium",
     "problems",
     "quadratic",

@@ -22,6 +22,13 @@ x, t = sympy.Symbol("x", real=True), sympy.Symbol("t", real=True)
 RNG = np.random.default_rng(2)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_test():
+    """A test draws the same numbers alone, in any order and on any worker."""
+    global RNG
+    RNG = np.random.default_rng(2)
+
+
 def quartic(x):
     return 0.25 * (x**4).sum(-1)
 

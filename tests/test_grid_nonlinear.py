@@ -485,6 +485,10 @@ def test_failure_is_reported_with_the_residuals(monkeypatch):
     with pytest.raises(NewtonFailure, match="stalled at the residual") as info:
         flow.resolvent(0.0, u, 0.1, ())
     assert info.value.residuals == [1.0]
+    # However rough the arithmetic, mass does not change.
+    monkeypatch.setattr(grid_nonlinear, "EPS", 1e6)
+    with pytest.raises(NewtonFailure, match="mass off by 20"):
+        flow.resolvent(0.0, u, 0.1, ())
 
 
 def test_flows_pickle_and_leave_states_alone():

@@ -15,6 +15,15 @@ from flows.spaces import implicit, pairs
 from flows.spaces.pairs import PairSum
 
 RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_test():
+    """A test draws the same numbers alone, in any order and on any worker."""
+    global RNG
+    RNG = np.random.default_rng(5)
+
+
 CLOUD = RNG.normal(size=(9, 2))
 LINE = RNG.normal(size=(9, 1))
 

@@ -8,7 +8,7 @@ the potential, the flux to the right times the width h is, for every D > 0,
 with B(z) = z/(e^z - 1), k = log(b/a) and phi = U'. Where T log p + U'(p) + V is equal
 on both sides, q = -k and the flux vanishes: equilibria are exact whatever D is.
 Without U, D = T and this is the flux of Scharfetter and Gummel. As D -> 0 it becomes
-upwind transport by the gradient of V + U'. Both are monotone: J increases with a and
+upwind transport by the gradient of V + U'. Both limits are monotone: J rises with a and
 decreases with b, so that implicit steps exist, are unique, and keep the order and the
 sign of densities.
 

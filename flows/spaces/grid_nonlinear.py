@@ -166,12 +166,8 @@ class NonlinearGridFlow(GridFlow):
         size = float(np.abs(w).sum())
         if size == 0.0:
             return np.zeros_like(w)
-        if w.max() <= 0.0:
-            return -self._solve(t, -w, h, -start)
         mean = np.full_like(w, size / w.size)
-        guesses = [start, np.maximum(start, mean), mean]
-        if w.min() < 0.0:
-            guesses = [np.where(w < 0.0, w, guess) for guess in guesses]
+        guesses = (start, np.maximum(start, mean), mean)
         for guess, most in zip(guesses, (20, 60, 100), strict=True):
             try:
                 return self._newton(t, w, h, guess, size, most)
