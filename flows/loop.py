@@ -14,7 +14,7 @@ import numpy as np
 
 from flows.arrays import all_finite, first_nonfinite, is_torch, namespace
 from flows.control import Adaptive, count_steps, error_ratio, first_step
-from flows.linear import NewtonFailure
+from flows.linear import WORK, NewtonFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,11 +96,17 @@ class Runner:
         """One step of the scheme, not yet accepted; may raise NewtonFailure."""
         rng = None if self.stream is None else self.stream.at(state.step)
         flow = self.flow.draw(rng) if hasattr(self.flow, "draw") else self.flow
-        with np.errstate(all="ignore"):
-            step: Step = self.scheme.step(flow, state.t, state.u, h, rng, state.memory)
-            if hasattr(flow, "retract"):
-                step = step._replace(u=flow.retract(step.u))
         counters = self.counters
+        counting = WORK.set(counters)
+        try:
+            with np.errstate(all="ignore"):
+                step: Step = self.scheme.step(
+                    flow, state.t, state.u, h, rng, state.memory
+                )
+                if hasattr(flow, "retract"):
+                    step = step._replace(u=flow.retract(step.u))
+        finally:
+            WORK.reset(counting)
         for name, count in step.stats.items():
             counters[name] = counters.get(name, 0) + count
         return step

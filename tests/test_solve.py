@@ -383,3 +383,20 @@ def test_the_fused_path_is_taken_when_no_hook_wants_every_step():
         Fused(), [1.0], (0, 1), fl.Euler(), dt=0.1, save_at=0.5, on_step=fl.Progress()
     )
     assert Fused.calls == []
+
+
+def test_newton_iterations_are_counted():
+    stiff = fl.Euclidean().flow(fl.Potential("x**4/4 + 50*x**2"))
+    sol = fl.solve(stiff, [1.0], (0, 1), fl.ImplicitEuler(), dt=0.1)
+    assert 10 <= sol.stats["newton_iterations"] <= 100
+    medium = fl.Grid((-3, 3, 40)).flow(fl.porous_medium(2))
+    for flow, scheme in [
+        (medium, fl.ImplicitEuler()),
+        (fl.Quantiles(30).flow(fl.kl("x**4/4")), fl.JKO()),
+    ]:
+        sol = fl.solve(flow, fl.Gaussian(0.0, 0.5), (0, 0.5), scheme, dt=0.1)
+        assert sol.stats["newton_iterations"] >= 5
+    assert "newton_iterations" in str(sol)
+    assert (
+        "newton_iterations" not in fl.solve(DECAY, X0, (0, 1), fl.RK4(), dt=0.1).stats
+    )

@@ -2,8 +2,10 @@
 
 from flows.linear.krylov import conjugate_gradient
 from flows.linear.newton import (
+    WORK,
     NewtonFailure,
     NewtonResult,
+    count_iterations,
     minimize_newton,
     newton,
 )
@@ -16,6 +18,7 @@ from flows.linear.tridiagonal import (
 )
 
 __all__ = [
+    "WORK",
     "BandFactor",
     "CyclicTridiagonal",
     "NewtonFailure",
@@ -24,6 +27,7 @@ __all__ = [
     "Tridiagonal",
     "TridiagonalFactor",
     "conjugate_gradient",
+    "count_iterations",
     "minimize_newton",
     "newton",
     "sparse_factor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,14 @@ from flows.arrays import all_finite, dtype_name, namespace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NewtonFailure", "NewtonResult", "minimize_newton", "newton"]
+__all__ = [
+    "WORK",
+    "NewtonFailure",
+    "NewtonResult",
+    "count_iterations",
+    "minimize_newton",
+    "newton",
+]
 
 Array = Any
 HALVINGS = 50
@@ -42,6 +50,24 @@ class NewtonResult:
     x: Array
     iterations: int
     residuals: list[float]
+
+
+# Where the solvers of a step count their iterations: a run sets its counters here, so
+# that the Flow protocol need not carry them through every resolvent.
+WORK: ContextVar[dict[str, int] | None] = ContextVar("WORK", default=None)
+
+
+def count_iterations(n: int) -> None:
+    """Add ``n`` iterations to the counters of the present run, if there is one."""
+    work = WORK.get()
+    if work is not None:
+        work["newton_iterations"] = work.get("newton_iterations", 0) + n
+
+
+def finished(x: Array, iterations: int, residuals: list[float]) -> NewtonResult:
+    """The result of a solver that has converged, counted."""
+    count_iterations(iterations)
+    return NewtonResult(x, iterations, residuals)
 
 
 def newton(
@@ -99,7 +125,7 @@ def newton(
     for iteration in range(max_iterations + 1):
         size = residuals[-1]
         if size <= target:
-            return NewtonResult(x, iteration, residuals)
+            return finished(x, iteration, residuals)
         if iteration == max_iterations:
             break
         step = -_solved(solve, x, r, residuals)
@@ -113,7 +139,7 @@ def newton(
             if new < (1.0 - 1e-4 * fraction) * size and all_finite(trial):
                 break
             if size <= floor or error <= 8 * eps * reach:
-                return NewtonResult(x, iteration, residuals)
+                return finished(x, iteration, residuals)
             fraction *= 0.5
         else:
             raise NewtonFailure(
@@ -124,9 +150,9 @@ def newton(
         # A small step is a small error only where convergence is fast.
         fast = fraction == 1.0 and new <= 0.1 * size
         if tol is None and fast and error <= loose * _largest(x):
-            return NewtonResult(x, iteration + 1, residuals)
+            return finished(x, iteration + 1, residuals)
     if residuals[-1] <= floor:
-        return NewtonResult(x, max_iterations, residuals)
+        return finished(x, max_iterations, residuals)
     raise NewtonFailure(
         f"Newton's method did not converge in {max_iterations} iterations: "
         f"residual {residuals[-1]:.3g}, tolerance {target:.3g}",
@@ -220,14 +246,14 @@ def minimize_newton(
             # The last step is free and squares the error once more.
             last = x + step
             free = decrement >= 0.0 and fraction == 1.0 and all_finite(last)
-            return NewtonResult(last if free else x, iteration, decrements)
+            return finished(last if free else x, iteration, decrements)
         if decrement <= 1e3 * noise:
             stagnant = whole and decrement >= 0.25 * decrements[-2]
             trial = x + fraction * step
             new = gradient(trial)
             slope = abs(float(xp.sum(new * step)))
             if stagnant or not slope <= (1.0 - 0.5 * fraction) * decrement:
-                return NewtonResult(x, iteration, decrements)
+                return finished(x, iteration, decrements)
             f_new = float(value(trial))
         else:
             trial, f_new, fraction = _armijo(
@@ -237,7 +263,7 @@ def minimize_newton(
         if iteration == max_iterations:
             break
         if not np.isfinite(f_new):
-            return NewtonResult(x, iteration, decrements)
+            return finished(x, iteration, decrements)
         x, f, g, whole = trial, f_new, new, fraction == 1.0
     raise NewtonFailure(
         f"Newton's method did not converge in {max_iterations} iterations: "

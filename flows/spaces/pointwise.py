@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, namespace
-from flows.linear import NewtonFailure
+from flows.linear import NewtonFailure, count_iterations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +61,16 @@ def pointwise_prox(
         best = min(best, error)
         done = error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps)
         if done and escapes == 0:
-            return v, iteration
+            return counted(v, iteration)
         matrix = identity + h * hessian(v)
         if done:
             away = escape(matrix, v)
             if away is None:
-                return v, iteration
+                return counted(v, iteration)
             v, best, stalled, escapes = v + away, np.inf, 0, escapes - 1
             continue
         if stalled >= 3 and rounded(matrix, v, residual, size, eps):
-            return v, iteration
+            return counted(v, iteration)
         v = v + line_search(
             value, v, u, h, residual, newton_direction(matrix, residual)
         )
@@ -95,6 +95,12 @@ def escape(matrix: Array, v: Array) -> Array | None:
         return None
     step = 1e-3 * (1.0 + xp.max(xp.abs(v), axis=-1, keepdims=True))
     return xp.where(saddle, step * vectors[..., 0], xp.zeros_like(v))
+
+
+def counted(v: Array, iterations: int) -> tuple[Array, int]:
+    """The solution, its iterations added to the counters of the run."""
+    count_iterations(iterations)
+    return v, iterations
 
 
 def newton_direction(matrix: Array, residual: Array) -> Array:

@@ -100,20 +100,21 @@ class Convergence:
             from matplotlib.figure import Figure
 
             ax = Figure(figsize=(3.6, 3.0), layout="constrained").add_subplot()
-        (line,) = ax.loglog(self.sizes, self.errors, "o-", label=label or "error")
-        if math.isfinite(self.slope) and round(self.slope) > 0:
-            p = round(self.slope)
+        ax.loglog(self.sizes, self.errors, "o-", label=label or "error")
+        p = round(self.slope) if math.isfinite(self.slope) else 0
+        text = f"slope {p}"
+        # One guide serves all curves of its slope.
+        if p > 0 and text not in [t.get_text() for t in ax.texts]:
             guide = 0.6 * self.errors[-1] * (self.sizes / self.sizes[-1]) ** p
-            color = line.get_color()
-            ax.loglog(self.sizes, guide, "--", color=color, alpha=0.6, lw=1)
+            ax.loglog(self.sizes, guide, "--", color="0.45", lw=1)
             middle = len(self.sizes) // 2
             ax.annotate(
-                f"slope {p}",
+                text,
                 (self.sizes[middle], guide[middle]),
                 textcoords="offset points",
                 xytext=(6, -12),
                 fontsize=8,
-                color=color,
+                color="0.35",
             )
         ax.set_xlabel(f"${self.name}$" if len(self.name) == 1 else self.name)
         ax.set_ylabel("error")
