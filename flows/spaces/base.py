@@ -130,6 +130,12 @@ class Space:
         def distance(self, u: Array, v: Array) -> float: ...
         def shape_error(self, u: Array) -> str | None: ...
 
+    def written(self, *arguments: str) -> str:
+        """This space as one types it: arguments, explicit device and dtype."""
+        options = {"device": self.device, "dtype": self.dtype}
+        given = [f"{name}={v!r}" for name, v in options.items() if v is not None]
+        return f"{type(self).__name__}({', '.join([*arguments, *given])})"
+
     def accepts(self, energy: Energy) -> bool:
         """Whether ``flow(energy)`` is defined here."""
         try:

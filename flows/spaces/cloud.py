@@ -40,7 +40,7 @@ class CloudSpace(Space):
         check_device(self.device, self.dtype)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({describe(self)})"
+        return self.written(str(self.n))
 
     def project(self, measure: Any, rng: Any = None) -> Array:
         """n independent points of a measure, from the stream "initial" of ``rng``.
@@ -110,16 +110,6 @@ def check_drift(drift: Any) -> None:
     """Refuse a drift that cannot be called."""
     if drift is not None and not callable(drift):
         raise TypeError(f"`drift` must be callable(x), got {drift!r}.")
-
-
-def describe(space: Any) -> str:
-    """Arguments of a space with n, device and dtype, as one types them."""
-    given = [str(space.n)]
-    for name in ("device", "dtype"):
-        value = getattr(space, name)
-        if value is not None:
-            given.append(f"{name}={value!r}")
-    return ", ".join(given)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,12 +51,7 @@ class Euclidean(Space):
         check_device(self.device, self.dtype)
 
     def __repr__(self) -> str:
-        given = [
-            f"{name}={value!r}"
-            for name, value in (("device", self.device), ("dtype", self.dtype))
-            if value is not None
-        ]
-        return f"Euclidean({', '.join(given)})"
+        return self.written()
 
     def flow(
         self, energy: Energy, drift: Callable[[Array], Array] | None = None

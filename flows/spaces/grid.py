@@ -120,11 +120,7 @@ class Grid(Space):
         if names != {"no-flux"}:
             shown = self.boundary if len(names) > 1 else self.boundary[0]
             parts.append(f"boundary={shown!r}")
-        for name in ("device", "dtype"):
-            value = getattr(self, name)
-            if value is not None:
-                parts.append(f"{name}={value!r}")
-        return f"Grid({', '.join(parts)})"
+        return self.written(*parts)
 
     @property
     def d(self) -> int:

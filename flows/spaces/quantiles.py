@@ -25,7 +25,7 @@ from flows.spaces.chain import (
     minimize_with_kink,
     spread,
 )
-from flows.spaces.cloud import check_count, check_drift, describe, drift_at
+from flows.spaces.cloud import check_count, check_drift, drift_at
 from flows.spaces.formulas import Kinked, split_potentials
 from flows.spaces.implicit import (
     NO_DERIVATIVE,
@@ -94,7 +94,7 @@ class Quantiles(Space):
         check_device(self.device, self.dtype)
 
     def __repr__(self) -> str:
-        return f"Quantiles({describe(self)})"
+        return self.written(str(self.n))
 
     def flow(self, energy: Energy, drift: Drift | None = None) -> QuantileFlow:
         """The Wasserstein gradient flow of every kind of term, plus ``drift(x)``.
