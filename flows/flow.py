@@ -71,16 +71,27 @@ class Flow:
     variation(t, u)
         First variation of the energy at cells or particles.
     jacobian(t, u)
-        Derivative of the velocity: dense, ``Tridiagonal``, sparse or an operator.
+        Derivative of the velocity: dense (.., n, n), ``linear.Tridiagonal``, scipy
+        sparse, or a ``linear.Operator`` that acts on arrays of the shape of u.
+    inner(u, a, b)
+        The metric's product of two displacements at u: one number, or one for each
+        batch member. Along a gradient flow d/dt energy = -inner(u, v, v).
     generator()
         Matrix L of a linear flow du/dt = L u.
     stable_step(t, u)
         Largest stable step of *explicit Euler*, 2 / |largest eigenvalue|; absent when
         it is not known. A scheme scales it by its own real stability interval.
     norm(e)
-        Error norm: one number, or one for each batch member.
+        Error norm: one number, or one for each batch member. With one for each, t and
+        h may be arrays (batch, 1): every member has its own time and step.
+    admissible(u)
+        Whether a state is allowed (one bool for each batch member): a step that ends
+        elsewhere is rejected or halved.
+    base
+        Of a second-order flow, the first-order flow of the same energy.
     encode(u), decode(z)
-        A chart in which states may be added; the loop steps z, the user sees u.
+        A chart in which states may be added: all but ``energy`` take z; the loop steps
+        z, the user sees u.
     retract(u)
         Back to the manifold after a step.
     discrete_gradient_step(t, u, h, memory) -> (v, memory)
@@ -114,7 +125,11 @@ class Flow:
         def jacobian(self, t: float, u: Array) -> Any: ...
         def generator(self) -> Any: ...
         def stable_step(self, t: float, u: Array) -> float: ...
+        def inner(self, u: Array, a: Array, b: Array) -> Any: ...
         def norm(self, e: Array) -> Any: ...
+        def admissible(self, u: Array) -> Any: ...
+        @property
+        def base(self) -> Flow: ...
         def encode(self, u: Array) -> Array: ...
         def decode(self, z: Array) -> Array: ...
         def retract(self, u: Array) -> Array: ...
