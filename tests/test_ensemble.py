@@ -1,0 +1,164 @@
+"""Compiled steps of many points against the plain path of the loop."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import flows as fl
+from flows.spaces.ensemble import FEWEST, LANES, ensemble
+from flows.symbolic import compiled
+
+pytest.importorskip("numba")
+
+POTENTIALS = {
+    "formula": (fl.Potential("(1 - x)**2 + k*(y - x**2)**2", {"k": 20.0}), 2),
+    "separable": (fl.separable("log(cosh(x)) + x**2/8"), 3),
+    "time": (fl.Potential("(x - sin(t))**2/2 + x**4/4"), 1),
+    "kink": (0.5 * fl.Potential("sqrt(1 + r**2)") + fl.Potential(3.0), 4),
+}
+POTENTIALS["sum"] = (
+    fl.quadratic([[2.0, 0.5], [0.5, 1.0]], b=[1.0, -1.0]) + fl.Potential("r**4/4"),
+    2,
+)
+
+
+def cloud(b, n, size=0.5):
+    return size * np.random.default_rng(0).normal(size=(b, n))
+
+
+def plain(energy, scheme, dt, t0, t1, u):
+    """The loop itself, without the compiled path."""
+    flow = fl.Euclidean().flow(energy)
+    return fl.solve(flow, u, (t0, t1), scheme, dt=dt).u[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("formula", fl.RK4()),
+        ("sum", fl.DormandPrince()),
+        ("separable", fl.Euler()),
+        ("time", fl.RK4()),
+        ("kink", fl.DormandPrince()),
+    ],
+)
+def test_fixed_steps_equal_the_plain_path_to_rounding(name, scheme):
+    energy, n = POTENTIALS[name]
+    u = cloud(FEWEST + 7, n, 0.2)
+    out, stats = ensemble(energy, scheme, 0.01, 0.5, 0.8, u)
+    expected = plain(energy, scheme, 0.01, 0.5, 0.8, u)
+    assert np.abs(out - expected).max() <= 4e-15
+    assert stats["velocity_calls"] >= 30
+
+
+@pytest.mark.parametrize("scheme", [fl.Heun(), fl.Tsit5()], ids=repr)
+def test_every_point_takes_the_steps_it_would_take_alone(scheme):
+    energy, n = POTENTIALS["formula"]
+    control = fl.Adaptive(rtol=1e-5, atol=1e-8)
+    u = cloud(FEWEST + LANES // 2, n)
+    out, stats = ensemble(energy, scheme, control, 0.0, 1.0, u)
+    flow = fl.Euclidean().flow(energy)
+    most = 0
+    for i in [0, 1, 77, FEWEST + 3]:
+        alone = fl.solve(flow, u[i], (0, 1), scheme, dt=control)
+        assert np.abs(out[i] - alone.u[-1]).max() <= 1e-13
+        most = max(most, alone.stats["steps"])
+    assert stats["steps"] >= most
+
+
+def test_adaptive_steps_keep_the_tolerance():
+    energy, n = POTENTIALS["time"]
+    u = cloud(FEWEST, n, 1.5)
+    out, _ = ensemble(energy, fl.Tsit5(), fl.Adaptive(rtol=1e-9), 0.0, 3.0, u)
+    flow = fl.Euclidean().flow(energy)
+    for i in range(0, FEWEST, 100):
+        exact = solve_ivp(flow.velocity, (0, 3), u[i], rtol=1e-12, atol=1e-13)
+        assert np.abs(out[i] - exact.y[:, -1]).max() < 1e-7
+
+
+def test_it_steps_aside_where_it_has_no_code():
+    energy, n = POTENTIALS["formula"]
+    u = cloud(FEWEST, n)
+    tight = fl.Adaptive(rtol=1e-8)
+    assert ensemble(energy, fl.RK4(), tight, 0.0, 1.0, u) is None
+    assert ensemble(energy, fl.DOP853(), tight, 0.0, 1.0, u) is None
+    assert ensemble(energy, fl.ImplicitEuler(), 0.1, 0.0, 1.0, u) is None
+    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 1.0, u[:5]) is None
+    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 1.0, u.astype("f4")) is None
+    square = fl.Potential(lambda x: (x**2).sum(-1), gradient=lambda x: 2 * x)
+    assert ensemble(square, fl.RK4(), 0.1, 0.0, 1.0, u) is None
+
+
+def test_a_point_that_fails_leaves_the_failure_to_the_plain_path():
+    energy, n = fl.Potential("-x**4/4"), 1
+    u = np.full((FEWEST, n), 0.1)
+    u[3] = 10.0
+    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 5.0, u) is None
+    assert ensemble(energy, fl.Tsit5(), fl.Adaptive(), 0.0, 5.0, u) is None
+    few = fl.Adaptive(max_steps=3)
+    assert ensemble(energy, fl.Tsit5(), few, 0.0, 1.0, np.ones_like(u)) is None
+
+
+def test_parameters_are_arguments_of_the_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    u = cloud(FEWEST, 1)
+    for k in (1.0, 2.0, 3.0):
+        energy = fl.Potential("k*x**2/2 + cos(x)", {"k": k})
+        out, _ = ensemble(energy, fl.RK4(), 0.1, 0.0, 0.3, u)
+        expected = plain(energy, fl.RK4(), 0.1, 0.0, 0.3, u)
+        assert np.abs(out - expected).max() < 1e-14
+    assert len(list((tmp_path / "flows").glob("flows_*.py"))) == 1
+
+
+def test_the_folder_of_generated_code_is_private(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compiled.cache_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert compiled.cache_folder() is None
+    folder.rmdir()
+    folder.write_text("a file is in the way")
+    assert compiled.cache_folder() is None
+    module = compiled.generated_module("answer = 42\n")
+    assert (module.answer, module.CACHE) == (42, False)
+
+
+def test_a_damaged_source_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "answer = 43\n"
+    module = compiled.generated_module(text)
+    (path,) = (tmp_path / "flows").glob("flows_*.py")
+    path.write_text("CACHE = True\nanswer = 'wrong'\n")
+    compiled.generated_module.cache_clear()
+    assert compiled.generated_module(text).answer == module.answer == 43
+
+
+def test_old_sources_are_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "MOST_FILES", 3)
+    for i in range(6):
+        compiled.generated_module(f"swept = {i}\n")
+    assert len(list((tmp_path / "flows").glob("flows_*.py"))) == 3
+
+
+def test_without_a_home_the_code_is_compiled_in_memory():
+    code = (
+        "import numpy as np, flows as fl\n"
+        "from flows.spaces.ensemble import ensemble\n"
+        "u = np.ones((600, 1))\n"
+        "F = fl.Potential('x**2/2 + x**4')\n"
+        "print(ensemble(F, fl.Euler(), 0.1, 0.0, 0.1, u)[0][5, 0])\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": "/nonexistent", "HOME": "/dev/null"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert float(done.stdout) == pytest.approx(0.5), done.stderr
