@@ -9,7 +9,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import flows as fl
-from flows.spaces.ensemble import FEWEST, LANES, ensemble
+from flows.spaces.ensemble import FEWEST, ensemble
+from flows.spaces.ensemble_source import LANES
 from flows.symbolic import compiled
 
 pytest.importorskip("numba")

@@ -8,13 +8,12 @@ the reference: same formulas, same controller, equal to rounding with fixed step
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.arrays import is_torch
-from flows.symbolic import Constant, QuadraticField, programs
+from flows.spaces.ensemble_source import ensemble_source
 from flows.symbolic.compiled import generated_module
 
 if TYPE_CHECKING:
@@ -28,168 +27,6 @@ Array = Any
 FEWEST = 512
 # The step is written out; its length grows with coordinates times stages.
 MOST_COORDINATES = 16
-# Points stepped side by side, and points handed to a thread at once.
-LANES, PIECE = 32, 512
-
-HEADER = """
-import math
-import numba
-import numpy as np
-from flows.symbolic.engines import numba_functions
-globals().update(numba_functions())
-compiled = numba.njit(error_model="numpy", nogil=True, cache=CACHE)
-parallel = numba.njit(error_model="numpy", nogil=True, parallel=True, cache=CACHE)
-"""
-
-KERNELS = """
-@parallel
-def fixed(u, out, t0, h, n, p):
-    blocks = (u.shape[0] + LANES - 1) // LANES
-    for b in numba.prange(blocks):
-        low = b * LANES
-        m = min(LANES, u.shape[0] - low)
-        x, k, e = np.ones((d, LANES)), np.empty((d, LANES)), np.empty((d, LANES))
-        t, size = np.full(LANES, t0), np.full(LANES, h)
-        for i in range(m):
-            for j in range(d):
-                x[j, i] = u[low + i, j]
-        slopes(x, t, p, k)
-        for s in range(n):
-            attempt(x, k, t, size, p, x, e, k)
-            t[:] = t0 + (s + 1) * h
-            if not fsal:
-                slopes(x, t, p, k)
-        for i in range(m):
-            for j in range(d):
-                out[low + i, j] = x[j, i]
-
-
-@compiled
-def norm(e, x, y, i, rtol, atol):
-    total = 0.0
-    for j in range(d):
-        scaled = e[j, i] / (atol + rtol * max(abs(x[j, i]), abs(y[j, i])))
-        total += scaled * scaled
-    return math.sqrt(total / d)
-
-
-@compiled
-def first(x, k, i, t, span, p, order, rtol, atol, y, f):
-    d0, d1 = norm(x, x, x, i, rtol, atol), norm(k, x, x, i, rtol, atol)
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-    h0 = min(h0, span)
-    if not h0 > 0.0:
-        return min(1e-6, span)
-    for j in range(d):
-        y[j, i] = x[j, i] + h0 * k[j, i]
-    slope_of(y, i, t + h0, p, f)
-    for j in range(d):
-        f[j, i] -= k[j, i]
-    d2 = norm(f, x, x, i, rtol, atol) / h0
-    if not d2 < math.inf:
-        return h0 * 1e-2
-    steepest = max(d1, d2)
-    if steepest <= 1e-15:
-        h1 = max(1e-6, 1e-3 * h0)
-    else:
-        h1 = (0.01 / steepest) ** (1.0 / (order + 1))
-    h = min(100.0 * h0, h1, span)
-    return h if h > 0.0 else min(1e-6, span)
-
-
-@parallel
-def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
-    order, q = orders
-    rtol, atol, start, largest, most = limits
-    integral, proportional, safety, low, high = pi
-    pieces = (u.shape[0] + PIECE - 1) // PIECE
-    for piece in numba.prange(pieces):
-        begin = piece * PIECE
-        end = min(begin + PIECE, u.shape[0])
-        x, k, y = np.ones((d, LANES)), np.ones((d, LANES)), np.ones((d, LANES))
-        e, f = np.ones((d, LANES)), np.ones((d, LANES))
-        # A lane without a point goes on with steps of size 0.
-        t, h, size = np.full(LANES, t0), np.zeros(LANES), np.zeros(LANES)
-        previous = np.ones(LANES)
-        who, bad = np.full(LANES, -1), np.zeros(LANES, np.int64)
-        again, landing = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
-        waiting, active = begin, 0
-        while True:
-            for i in range(LANES):
-                if who[i] < 0 and waiting < end:
-                    who[i] = waiting
-                    waiting += 1
-                    active += 1
-                    for j in range(d):
-                        x[j, i] = u[who[i], j]
-                    t[i], previous[i], bad[i], again[i] = t0, 1.0, 0, False
-                    slope_of(x, i, t0, p, k)
-                    counts[who[i], 2] = 1
-                    h[i] = start
-                    if start == 0.0:
-                        span = min(stop - t0, largest)
-                        h[i] = first(x, k, i, t0, span, p, order, rtol, atol, y, f)
-                        counts[who[i], 2] += 1
-                    h[i] = max(h[i], 16.0 * abs(t0) * 2.3e-16)
-                if who[i] < 0:
-                    continue
-                remaining = stop - t[i]
-                landing[i] = h[i] >= remaining * (1 - 1e-12)
-                size[i] = remaining if landing[i] else min(h[i], 0.5 * remaining)
-                small = h[i] < 16.0 * abs(t[i]) * 2.3e-16 and h[i] < remaining
-                if small or counts[who[i], 0] + counts[who[i], 1] >= most:
-                    counts[who[i], 3] = 1
-                    who[i], size[i] = -1, 0.0
-                    active -= 1
-            if active == 0 and waiting >= end:
-                break
-            attempt(x, k, t, size, p, y, e, f)
-            for i in range(LANES):
-                if who[i] < 0:
-                    continue
-                me = who[i]
-                counts[me, 2] += stages
-                ratio = norm(e, x, y, i, rtol, atol)
-                if ratio <= 1.0:
-                    if ratio == 0.0:
-                        factor = high
-                    else:
-                        factor = safety * ratio ** (-(integral + proportional) / q)
-                        factor *= previous[i] ** (proportional / q)
-                        factor = min(high, max(low, factor))
-                    grown = size[i] * (min(1.0, factor) if again[i] else factor)
-                    if size[i] < h[i] and not again[i]:
-                        grown = max(grown, h[i])
-                    else:
-                        previous[i] = max(ratio, 1e-4)
-                    h[i] = min(grown, largest)
-                    t[i] = stop if landing[i] else t[i] + size[i]
-                    for j in range(d):
-                        x[j, i] = y[j, i]
-                        k[j, i] = f[j, i]
-                    counts[me, 0] += 1
-                    again[i], bad[i] = False, 0
-                    if t[i] >= stop:
-                        for j in range(d):
-                            out[me, j] = x[j, i]
-                        who[i], size[i] = -1, 0.0
-                        active -= 1
-                    elif not fsal:
-                        slope_of(x, i, t[i], p, k)
-                        counts[me, 2] += 1
-                    continue
-                counts[me, 1] += 1
-                again[i] = True
-                if ratio < math.inf:
-                    h[i] = size[i] * min(0.9, max(low, safety * ratio ** (-1.0 / q)))
-                else:
-                    bad[i] += 1
-                    h[i] = 0.25 * size[i]
-                    if bad[i] > 10:
-                        counts[me, 3] = 1
-                        who[i], size[i] = -1, 0.0
-                        active -= 1
-"""
 
 
 def ensemble(
@@ -229,11 +66,11 @@ def ensemble(
     if not fixed and not (table.error and type(dt.controller).__name__ == "PI"):
         return None
     lock = parallel_lock()
-    found = None if lock is None else slope_source(functional, n)
-    if lock is None or found is None:
+    source = None if lock is None else ensemble_source(functional, table, n)
+    if lock is None or source is None:
         return None
-    text, parameters = found
-    module = generated_module(HEADER + text + step_source(table, n) + KERNELS)
+    text, parameters = source
+    module = generated_module(text)
     out, p = np.empty_like(u), np.array(parameters)
     stats: Mapping[str, int] | None
     with lock, np.errstate(all="ignore"):
@@ -304,101 +141,3 @@ def parallel_lock() -> Any:
         return None
     usable = not numba.config.DISABLE_JIT and not PARALLEL_LOCK.forked
     return PARALLEL_LOCK if usable else None
-
-
-def slope_source(functional: Any, n: int) -> tuple[str, tuple[float, ...]] | None:
-    """Source of ``slope(x1, .., t, p)`` = -grad V, and the numbers p.
-
-    None when a potential has no formula, or a parameter is no number.
-    """
-    x = ", ".join(f"x{j}" for j in range(n))
-    texts: list[str] = []
-    lines: list[list[str]] = [[] for _ in range(n)]
-    body: list[str] = []
-    p: list[float] = []
-    for i, term in enumerate(functional.terms):
-        function = term.function
-        if isinstance(function, Constant):
-            continue
-        at = len(p)
-        if isinstance(function, QuadraticField):
-            A, b = term.scale * function.matrix(n), term.scale * function.linear(n)
-            p += [*A.ravel(), *b]
-            for j in range(n):
-                form = " + ".join(f"p[{at + n * j + k}]*x{k}" for k in range(n))
-                lines[j].append(f"({form} - p[{at + n * n + j}])")
-            continue
-        expr = function.inner_expr(n)
-        values = function.parameters or {}
-        if expr is None:
-            return None
-        text, names = programs.scalar_source(expr, n, f"gradient{i}")
-        if not all(isinstance(values[name], float) for name in names):
-            return None
-        p += [term.scale, *(values[name] for name in names)]
-        numbers = "".join(f", p[{at + 1 + k}]" for k in range(len(names)))
-        texts.append(f"@compiled\n{text}")
-        body.append(f"g{i} = gradient{i}({x}, t{numbers})")
-        for j in range(n):
-            lines[j].append(f"p[{at}]*g{i}[{j}]")
-    slopes = (f"-({' + '.join(line) or '0.0'})" for line in lines)
-    body.append(f"return ({', '.join(slopes)},)")
-    head = f"@compiled\ndef slope({x}, t, p):\n    "
-    return "\n".join([*texts, head + "\n    ".join(body) + "\n"]), tuple(p)
-
-
-@lru_cache(maxsize=64)
-def step_source(table: Any, n: int) -> str:
-    """Source of one step of all lanes, and of the slopes where they are.
-
-    ``attempt(x, k, t, h, p, y, e, f)`` steps from x with slopes k to y; e is the error
-    and f the last slope. It is one loop of plain arithmetic, which LLVM turns into
-    vector instructions.
-    """
-
-    def row(name: str, at: str) -> str:
-        return ", ".join(f"{name}[{j}, {at}]" for j in range(n))
-
-    def names(name: str) -> str:
-        return ", ".join(f"{name}_{j}" for j in range(n)) + ","
-
-    def combined(row: Any, j: int) -> str:
-        return " + ".join(f"(h[i]*{a!r})*k{s}_{j}" for s, a in row)
-
-    body = [f"{names('x')} = {row('x', 'i')},", f"{names('k0')} = {row('k', 'i')},"]
-    point = "x"
-    for s, (c, coefficients) in enumerate(table.stages):
-        point = f"y{s}"
-        body += [
-            f"{point}_{j} = x_{j} + ({combined(coefficients, j)})" for j in range(n)
-        ]
-        arguments = ", ".join(f"{point}_{j}" for j in range(n))
-        body.append(f"{names(f'k{s + 1}')} = slope({arguments}, t[i] + {c!r}*h[i], p)")
-    if not table.fsal:
-        body += [f"y_{j} = x_{j} + ({combined(table.weights, j)})" for j in range(n)]
-        point = "y"
-    last = len(table.stages)
-    for j in range(n):
-        if table.error:
-            body.append(f"e[{j}, i] = {combined(table.error, j)}")
-        body += [f"y[{j}, i] = {point}_{j}", f"f[{j}, i] = k{last}_{j}"]
-    at = ", ".join(f"x[{j}, i]" for j in range(n))
-    one = [f"def slope_of(x, i, t, p, k):\n    values = slope({at}, t, p)"]
-    one += [f"    k[{j}, i] = values[{j}]" for j in range(n)]
-    return "\n".join(
-        [
-            f"d, fsal, stages = {n}, {table.fsal!r}, {len(table.stages)}",
-            f"LANES, PIECE = {LANES}, {PIECE}\n\n",
-            "@compiled",
-            "def attempt(x, k, t, h, p, y, e, f):",
-            "    for i in range(LANES):",
-            *(f"        {line}" for line in body),
-            "\n\n@compiled",
-            *one,
-            "\n\n@compiled",
-            "def slopes(x, t, p, k):",
-            "    for i in range(LANES):",
-            "        slope_of(x, i, t[i], p, k)",
-            "",
-        ]
-    )
