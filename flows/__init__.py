@@ -15,7 +15,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from flows import plotting, problems, theory
+from flows import learning, plotting, problems, theory
 from flows.checkpoint import Checkpoint, resume
 from flows.control import PI, Adaptive
 from flows.energies import (
@@ -55,10 +55,12 @@ from flows.schemes import (
     Euler,
     EulerMaruyama,
     Exact,
+    Extragradient,
     Heun,
     ImplicitEuler,
     LeimkuhlerMatthews,
     MinimizingMovement,
+    Optimistic,
     Scheme,
     Splitting,
     Tsit5,
@@ -99,6 +101,7 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "Exact",
+    "Extragradient",
     "Flow",
     "Gaussian",
     "Grid",
@@ -113,6 +116,7 @@ __all__ = [
     "Measure",
     "MinimizingMovement",
     "Mixture",
+    "Optimistic",
     "Particles",
     "Potential",
     "Problem",
@@ -133,6 +137,7 @@ __all__ = [
     "check_gradient",
     "convergence",
     "kl",
+    "learning",
     "load",
     "plotting",
     "porous_medium",

@@ -27,6 +27,7 @@ from flows.problems.fokker_planck import (
 )
 from flows.problems.gibbs import gibbs, metastable
 from flows.problems.interaction import aggregation_quadratic, attraction_repulsion
+from flows.problems.learning import bilinear_game, pareto_quadratics
 from flows.problems.mckean_vlasov import (
     mckean_vlasov_mixture,
     mckean_vlasov_quadratic,
@@ -41,6 +42,7 @@ __all__ = [
     "aggregation_quadratic",
     "attraction_repulsion",
     "barenblatt",
+    "bilinear_game",
     "confined_barenblatt",
     "double_well",
     "gibbs",
@@ -53,6 +55,7 @@ __all__ = [
     "metastable",
     "ornstein_uhlenbeck",
     "ornstein_uhlenbeck_mixture",
+    "pareto_quadratics",
     "periodic_heat",
     "power",
     "quadratic",

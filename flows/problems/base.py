@@ -25,7 +25,8 @@ class Problem:
     Attributes
     ----------
     name : str
-    energy : Energy
+    energy : Energy or None
+        None for a system that descends no single energy, which has a ``flow``.
     exact : callable or None
         ``exact(t)`` is the solution at time t: an array for vectors and particles,
         else a Measure. None where only the limit is known.
@@ -52,10 +53,13 @@ class Problem:
     constants : mapping of str to number or array
         What theory knows: masses, radii, gaps, extinction times.
     reference : str
+    flow : Flow, optional
+        The system itself, where no space makes it of one energy: games, several
+        objectives.
     """
 
     name: str
-    energy: Energy
+    energy: Any
     exact: Any
     t: tuple[float, float]
     start: Any = None
@@ -67,9 +71,10 @@ class Problem:
     rate: float | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+    flow: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.energy, Energy):
+        if self.flow is None and not isinstance(self.energy, Energy):
             raise TypeError(f"`energy` must be an Energy, got {self.energy!r}.")
         for name in ("exact", "exact_energy"):
             value = getattr(self, name)

@@ -20,6 +20,7 @@ from flows.schemes.explicit import (
 from flows.schemes.implicit import BDF2, SDIRK3, TRBDF2, ImplicitEuler
 from flows.schemes.lookup import SCHEMES, require, scheme_named
 from flows.schemes.proximal import JKO, MinimizingMovement
+from flows.schemes.saddle import Extragradient, Optimistic
 from flows.schemes.splitting import Exact, Splitting
 from flows.schemes.stochastic import EulerMaruyama, LeimkuhlerMatthews
 
@@ -36,10 +37,12 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "Exact",
+    "Extragradient",
     "Heun",
     "ImplicitEuler",
     "LeimkuhlerMatthews",
     "MinimizingMovement",
+    "Optimistic",
     "RungeKutta",
     "Scheme",
     "Splitting",

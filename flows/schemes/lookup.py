@@ -16,6 +16,7 @@ from flows.schemes.explicit import (
 )
 from flows.schemes.implicit import BDF2, SDIRK3, TRBDF2, ImplicitEuler
 from flows.schemes.proximal import JKO, MinimizingMovement
+from flows.schemes.saddle import Extragradient, Optimistic
 from flows.schemes.splitting import Exact, Splitting
 from flows.schemes.stochastic import EulerMaruyama, LeimkuhlerMatthews
 
@@ -35,6 +36,8 @@ SCHEMES: dict[str, type[Scheme]] = {
     "SDIRK3": SDIRK3,
     "MinimizingMovement": MinimizingMovement,
     "JKO": JKO,
+    "Extragradient": Extragradient,
+    "Optimistic": Optimistic,
     "EulerMaruyama": EulerMaruyama,
     "LeimkuhlerMatthews": LeimkuhlerMatthews,
     "Exact": Exact,

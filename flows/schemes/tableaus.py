@@ -15,6 +15,7 @@ __all__ = [
     "DOP853_THIRD",
     "DORMAND_PRINCE",
     "EULER",
+    "EXTRAGRADIENT",
     "HEUN",
     "RUNGE_KUTTA_4",
     "TSITOURAS",
@@ -80,6 +81,8 @@ def tableau(*rows: str, error: str = "") -> Tableau:
 
 
 EULER = tableau("1")
+
+EXTRAGRADIENT = tableau("1", "0 1")
 
 HEUN = tableau("1", "1/2 1/2", error="-1/2 1/2")
 
