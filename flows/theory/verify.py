@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Statement", "statement", "statements", "verify"]
 
 # Modules that register statements when they are imported.
-CHAPTERS = ("euclidean", "wasserstein", "grid", "particles")
+CHAPTERS = ("euclidean", "wasserstein", "grid", "particles", "learning")
 
 
 @dataclass(frozen=True)
