@@ -7,6 +7,7 @@ methods, which differ between the two. torch is imported only when a tensor or a
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +34,7 @@ __all__ = [
     "rms",
     "rounding",
     "to_numpy",
+    "without_graph",
     "zeros_like",
 ]
 
@@ -91,6 +93,16 @@ def to_numpy(x: Any) -> np.ndarray:
 def detach(x: Array) -> Array:
     """``x`` without an autograd graph (the same object for NumPy)."""
     return x.detach() if is_torch(x) else x
+
+
+def without_graph(u: Array) -> contextlib.AbstractContextManager[Any]:
+    """Context in which torch records nothing, unless ``u`` itself requires grad."""
+    if not is_torch(u) or u.requires_grad:
+        return contextlib.nullcontext()
+    import torch
+
+    quiet: contextlib.AbstractContextManager[Any] = torch.no_grad()
+    return quiet
 
 
 def dtype_name(x: Array) -> str:
@@ -159,7 +171,7 @@ def rms(e: Array) -> float:
     """Root mean square of all entries."""
     if is_torch(e):
         xp = namespace(e)
-        return float(xp.sqrt(xp.mean(e * e)))
+        return float(detach(xp.sqrt(xp.mean(e * e))))
     return float(np.sqrt(np.add.reduce(e * e, axis=None) / max(e.size, 1)))
 
 

@@ -11,36 +11,33 @@ import hashlib
 import io
 import os
 import platform
-import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import create, device_of, dtype_name, is_array, is_torch, to_numpy
-from flows.control import PI, Adaptive
-from flows.door import check_flow, check_hooks, check_until, first_call, memory_left
+from flows.arrays import device_of, dtype_name, to_numpy
+from flows.control import PI, PID, Adaptive
+from flows.door import check_flow, check_hooks, first_call
 from flows.loop import Runner, State, StepFailure
+from flows.saved_state import adaptive, options, restore_state, state_parts
 from flows.schemes import require
-from flows.solve import Run, execute, noise_of
-from flows.storage import SCHEMA, header, read_meta, read_npz
+from flows.solve import assemble, execute, noise_of
+from flows.storage import SCHEMA, header, previous, read_meta, read_npz, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flows.run import Run
     from flows.solution import Solution
+    from flows.stopping import Event
 
 __all__ = ["Checkpoint", "resume"]
 
 Array = Any
 KIND = "flows checkpoint"
-CONTENTS = (
-    *("versions", "flow", "scheme", "velocity", "dtype", "device", "t0", "t1", "dt"),
-    *("every_step", "keep_end", "until", "scalars", "memory", "counters", "mass"),
-    *("scale", "seed", "note", "hooks"),
-)
 
 
 @dataclass
@@ -82,6 +79,11 @@ class Checkpoint:
         self.path = Path(self.path)
 
     def start(self, run: Run) -> None:
+        dt = run.runner.dt
+        if isinstance(dt, Adaptive) and type(dt.controller) not in (PI, PID):
+            raise TypeError(
+                f"A checkpoint knows the controllers PI and PID, not {dt.controller!r}."
+            )
         folder = self.path.parent
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -96,6 +98,11 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def after(self, run: Run) -> None:
+        # Members with own steps are kept after every round of them.
+        if run.state.members is None:
+            self.round(run)
+
+    def round(self, run: Run) -> None:
         if self.seconds is None:
             due = run.state.step % self.every == 0
         else:
@@ -142,13 +149,9 @@ def write(path: Path, run: Run) -> None:
     """Write the run's state: temporary file, fsync, rename; keep the previous one."""
     state, runner = run.state, run.runner
     arrays: dict[str, Any] = {"u": to_numpy(state.u), "stops": run.stops}
-    memory: list[Any] = []
-    for i, item in enumerate(state.memory):
-        if is_array(item):
-            arrays[f"memory:{i}"] = to_numpy(item)
-            memory.append(None)
-        else:
-            memory.append(item)
+    parts = state_parts(state, arrays)
+    if run.rule is not None:
+        arrays["rule"] = run.rule.state()
     for i, hook in enumerate(run.hooks):
         if hasattr(hook, "state"):
             for name, value in hook.state().items():
@@ -168,16 +171,9 @@ def write(path: Path, run: Run) -> None:
         "every_step": run.every_step,
         "keep_end": run.keep_end,
         "until": run.until is not None,
-        "dt": asdict(dt) if isinstance(dt, Adaptive) else dt,
-        "scalars": [
-            state.t,
-            state.step,
-            state.origin,
-            state.done,
-            state.h,
-            state.error,
-        ],
-        "memory": memory,
+        "dt": options(dt),
+        **parts,
+        "events": run.events,
         "counters": runner.counters,
         "mass": runner.mass,
         "scale": runner.scale,
@@ -188,42 +184,6 @@ def write(path: Path, run: Run) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **header(meta), **arrays)
     replace(path, buffer.getvalue())
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one move; what was there becomes ``path.prev``."""
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-    )
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            keep(path)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def keep(path: Path) -> None:
-    """Make the file ``path.prev`` too; ``path`` itself stays if that is possible."""
-    spare = path.with_name(f".{path.name}.prev.tmp")
-    spare.unlink(missing_ok=True)
-    try:
-        os.link(path, spare)
-    except OSError:
-        # A file system without hard links: for a moment only path.prev exists.
-        os.replace(path, previous(path))
-    else:
-        os.replace(spare, previous(path))
-
-
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the last one is kept."""
-    return path.with_name(path.name + ".prev")
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
@@ -267,7 +227,7 @@ def resume(
     flow: Any,
     scheme: Any,
     *,
-    until: Callable[[float, Array], float | bool] | Any = None,
+    until: Callable[[Any, Array], Any] | Event | Any = None,
     on_step: Sequence[Any] | Any = (),
 ) -> Solution:
     """Go on with a run from its checkpoint, to the same bits as without the stop.
@@ -299,31 +259,28 @@ def resume(
     agree(path, meta, flow, scheme, state)
     if meta["until"] and until is None:
         raise ValueError(f"The run of {path} had an `until`; give it again.")
-    dt = meta["dt"]
-    if isinstance(dt, dict):
-        dt = Adaptive(**{**dt, "controller": PI(**dt["controller"])})
+    dt = adaptive(meta["dt"]) if isinstance(meta["dt"], dict) else meta["dt"]
     runner = Runner(
         flow, scheme, dt, noise_of(flow, scheme, meta["seed"]), dict(meta["counters"])
     )
     runner.mass, runner.scale, runner.end = meta["mass"], meta["scale"], meta["t1"]
     restore_hooks(path, meta, arrays, hooks)
     stops = arrays["stops"]
-    run = Run(
-        runner=runner,
-        t0=meta["t0"],
-        t1=meta["t1"],
-        stops=stops[stops >= state.t],
-        every_step=meta["every_step"],
-        keep_end=meta["keep_end"],
-        until=check_until(until, flow),
-        hooks=tuple(
-            Resumed(hook) if hasattr(hook, "restore") else hook for hook in hooks
-        ),
-        state=state,
-        seed=meta["seed"],
-        room=memory_left(),
-        note=meta["note"],
+    run = assemble(
+        runner,
+        state,
+        (meta["t0"], meta["t1"]),
+        stops[stops >= state.t],
+        meta["every_step"],
+        meta["keep_end"],
+        until,
+        tuple(Resumed(hook) if hasattr(hook, "restore") else hook for hook in hooks),
+        meta["seed"],
+        meta["note"],
     )
+    run.events = [(float(t), int(i)) for t, i in meta["events"]]
+    if "rule" in arrays:
+        run.rule_state = (arrays["rule"],)
     first_call(flow, state.t, state.u, finite="velocity" in scheme.needs)
     solution = execute(run)
     if remark:
@@ -348,31 +305,6 @@ def kinds(hooks: Sequence[Any]) -> list[str]:
     """Class names of the hooks, by which a checkpoint knows them again."""
     inner = (hook.hook if isinstance(hook, Resumed) else hook for hook in hooks)
     return [type(hook).__name__ for hook in inner]
-
-
-def restore_state(
-    path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> State:
-    """The committed state of a checkpoint; ValueError where parts are missing."""
-    absent = [name for name in CONTENTS if name not in meta]
-    absent += [name for name in ("u", "stops") if name not in arrays]
-    if absent:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(absent)}.")
-
-    def place(values: np.ndarray) -> Array:
-        if meta["device"] is None:
-            return values
-        return create(values, meta["device"], str(values.dtype))
-
-    t, step, origin, done, h, error = meta["scalars"]
-    memory = tuple(
-        place(arrays[f"memory:{i}"]) if f"memory:{i}" in arrays else item
-        for i, item in enumerate(meta["memory"])
-    )
-    u = place(arrays["u"])
-    if not is_torch(u):
-        u.flags.writeable = False
-    return State(t, u, memory, int(step), origin, int(done), h, error)
 
 
 def restore_hooks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import sys
 import warnings
 from typing import Any
 
@@ -20,6 +20,7 @@ from flows.arrays import (
     to_numpy,
 )
 from flows.control import Adaptive, count_steps, positive
+from flows.ends import together
 from flows.energies import Energy
 from flows.loop import State
 from flows.random import Stream, as_seed
@@ -30,17 +31,12 @@ from flows.spaces.base import admit_array
 __all__ = [
     "check_flow",
     "check_hooks",
-    "check_interval",
-    "check_room",
     "check_seed",
     "check_stability",
     "check_step",
-    "check_until",
     "choose",
     "first_call",
-    "memory_left",
     "same_flow",
-    "save_times",
     "start",
 ]
 
@@ -60,28 +56,6 @@ def check_flow(flow: Any) -> None:
         f"`flow` must be a flow, made by `space.flow(energy)`; got "
         f"{type(flow).__name__}."
     )
-
-
-def check_interval(t: Any, until: Any) -> tuple[float, float]:
-    """The pair (t0, t1)."""
-    try:
-        t0, t1 = (float(s) for s in t)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`t` must be a pair (t0, t1) of numbers, got {t!r}."
-        ) from error
-    if not math.isfinite(t0) or math.isnan(t1):
-        raise ValueError(f"`t` must be finite numbers, got ({t0}, {t1}).")
-    if t1 < t0:
-        raise ValueError(
-            f"`t` must have t0 <= t1, got ({t0:g}, {t1:g}): gradient flows are "
-            "ill-posed backwards in time."
-        )
-    if math.isfinite(t1) and math.isinf(t1 - t0):
-        raise ValueError(f"`t` = ({t0:g}, {t1:g}) spans more than a float can hold.")
-    if math.isinf(t1) and until is None:
-        raise ValueError("t1 = inf needs `until`, for instance until=fl.Steady(1e-8).")
-    return t0, t1
 
 
 def choose(flow: Any, scheme: Any, dt: Any) -> tuple[Any, float | Adaptive, str]:
@@ -115,9 +89,11 @@ def choose(flow: Any, scheme: Any, dt: Any) -> tuple[Any, float | Adaptive, str]
                 "`dt` must be a number for a flow with noise; Adaptive would bias it."
             )
         if scheme.error_order is None:
+            doubled = not (scheme.multistep or scheme.order == sys.maxsize)
             raise ValueError(
                 f"{scheme!r} has no error estimate for Adaptive; give a number `dt`, "
-                "or use one that has: Tsit5(), DormandPrince(), TRBDF2(), BDF2()."
+                "or use one that has: Tsit5(), DormandPrince(), TRBDF2(), BDF2()"
+                + (f", StepDoubling({scheme!r})." if doubled else ".")
             )
         return scheme, dt, ", ".join(note)
     return scheme, positive("dt", dt), ", ".join(note)
@@ -175,8 +151,11 @@ def continued(previous: Solution, scheme: Any, flow: Any, t0: float) -> State:
     old = previous.flow
     if end is None:
         u = admit_array(previous.u[-1])
+    elif end.members is not None and not previous.ok:
+        # Members that were interrupted are ahead of the time that all have reached.
+        u = admit_array(previous.u[-1])
     elif repr(scheme) == repr(previous.scheme) and same_flow(flow, old, t0, end.u):
-        return State(*end)._replace(origin=t0, done=0)
+        return together(State(*end), t0)
     else:
         u = admit_array(old.decode(end.u) if hasattr(old, "decode") else end.u)
     return State(t=t0, u=charted(flow, u), step=previous.step, origin=t0)
@@ -227,6 +206,8 @@ def first_call(flow: Any, t: float, z: Array, finite: bool = True) -> None:
                 term.function.probe(namespace(x).ones_like(x[..., 0]))
     if hasattr(flow, "velocity"):
         check_velocity(flow, t, z, finite)
+    if hasattr(flow, "admissible"):
+        check_admissible(flow, z)
     if hasattr(flow, "energy"):
         with np.errstate(all="ignore"):
             value = flow.energy(t, u)
@@ -275,6 +256,18 @@ def check_velocity(flow: Any, t: float, u: Array, finite: bool) -> None:
         )
 
 
+def check_admissible(flow: Any, z: Array) -> None:
+    """The start is a state that the flow allows."""
+    inside = np.atleast_1d(to_numpy(flow.admissible(z)))
+    if not inside.all():
+        bounds = getattr(flow, "bounds", None) or getattr(flow.space, "bounds", None)
+        where = (
+            "what `admissible` of the flow allows" if bounds is None else repr(bounds)
+        )
+        which = f" (member {int(np.argmin(inside))})" if inside.size > 1 else ""
+        raise ValueError(f"`u0` is outside {where}{which}; start inside.")
+
+
 def check_step(t0: float, t1: float, dt: float | Adaptive, u: Array) -> None:
     """Refuse steps that leave t where it is; warn of a tolerance below rounding."""
     if isinstance(dt, Adaptive):
@@ -296,19 +289,6 @@ def check_step(t0: float, t1: float, dt: float | Adaptive, u: Array) -> None:
         )
 
 
-def check_until(until: Any, flow: Any) -> Any:
-    """The stopping rule, bound to the flow where it asks for one."""
-    if isinstance(until, type):
-        raise TypeError(
-            f"`until` is the class {until.__name__}; write `{until.__name__}()`."
-        )
-    if hasattr(until, "bind"):
-        return until.bind(flow)
-    if until is not None and until is not False and not callable(until):
-        raise TypeError(f"`until` must be callable(t, u) or Steady(), got {until!r}.")
-    return until
-
-
 def check_hooks(on_step: Any) -> tuple[Any, ...]:
     """The hooks as a tuple."""
     hooks = tuple(on_step) if isinstance(on_step, (tuple, list)) else (on_step,)
@@ -321,17 +301,6 @@ def check_hooks(on_step: Any) -> tuple[Any, ...]:
         if not callable(hook) and not hasattr(hook, "start"):
             raise TypeError(f"`on_step` takes callables (t, u) or hooks, got {hook!r}.")
     return hooks
-
-
-def check_room(count: int, u: Array, room: float) -> None:
-    """Refuse to keep ``count`` states that do not fit into ``room`` bytes."""
-    needed = count * float(getattr(u, "nbytes", 0))
-    if needed > room:
-        raise ValueError(
-            f"Saving {count} states needs {needed / 1e9:.3g} GB, more than the "
-            f"{room / 1e9:.3g} GB at hand; give `save_at`, a larger spacing or an "
-            "array of times."
-        )
 
 
 def check_stability(
@@ -350,53 +319,3 @@ def check_stability(
             "for this flow; take a smaller dt, Adaptive(), or an implicit scheme such "
             "as ImplicitEuler()."
         )
-
-
-def save_times(
-    save_at: Any, t0: float, t1: float, u: Array, room: float
-) -> tuple[np.ndarray, bool]:
-    """Times where the loop must land, and whether every step is saved."""
-    if save_at is None:
-        return np.array([t1]), True
-    if np.ndim(save_at) == 0:
-        spacing = positive("save_at", save_at)
-        if math.isinf(t1):
-            raise ValueError("`save_at` must be an array when t1 = inf.")
-        if spacing < math.ulp(max(abs(t0), abs(t1))) and t1 > t0:
-            raise ValueError(
-                f"`save_at` = {spacing:g} is below the spacing of floating-point "
-                f"numbers at t = {t1:g}; take a larger one."
-            )
-        n = count_steps(t1 - t0, spacing) if t1 > t0 else 0
-        check_room(n + 1, u, room)
-        return np.append(t0 + spacing * np.arange(n), t1), False
-    try:
-        times = np.array(save_at, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`save_at` must be a number or an array of times, got {save_at!r}."
-        ) from error
-    if times.ndim != 1 or times.size == 0:
-        raise ValueError("`save_at` must be a number or a non-empty array of times.")
-    check_room(times.size, u, room)
-    wrong = ~((times >= t0) & (times <= t1))
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(
-            f"`save_at[{i}]` = {times[i]:g} is outside t = ({t0:g}, {t1:g})."
-        )
-    falls = np.diff(times) <= 0
-    if falls.any():
-        i = int(np.argmax(falls)) + 1
-        raise ValueError(
-            f"`save_at` must increase strictly; `save_at[{i}]` = {times[i]:g} does not."
-        )
-    return times, False
-
-
-def memory_left() -> float:
-    """Half of the machine's memory in bytes; inf where it is unknown."""
-    try:
-        return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return math.inf

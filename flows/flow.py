@@ -24,13 +24,15 @@ class Step(NamedTuple):
     """What a scheme returns for one step.
 
     ``error`` is an estimate of the local error with the shape of ``u``, or None;
-    ``stats`` counts work, for instance ``{"velocity_calls": 4}``.
+    ``stats`` counts work, for instance ``{"velocity_calls": 4}``. ``error_order`` is
+    the exponent of h in this estimate where it is not the scheme's (variable orders).
     """
 
     u: Array
     error: Array | None = None
     memory: Memory = ()
     stats: Mapping[str, int] = {}
+    error_order: int | None = None
 
 
 class Flow:
@@ -100,7 +102,9 @@ class Flow:
         What ``solve`` takes when the user names neither; None is ``Adaptive()``. A
         name, because spaces do not know the schemes.
     advance(scheme, dt, t0, t1, u, rng) -> (u, stats) | None
-        Fused path between two save times; None when it does not apply.
+        Fused path between two save times; None when it does not apply. ``dt`` is a
+        number or the ``Adaptive`` of the run: then the counts have "steps" and
+        "rejected", of the member with the most in a batch with own steps.
     """
 
     space: Any = None

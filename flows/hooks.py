@@ -5,6 +5,10 @@
 ``finish(run)``, and, if it has a state, ``state()`` and ``restore(state)``, which
 checkpoints use. ``run`` has ``t, u, flow, t0, t1, steps`` and ``previous`` = (t, u)
 before the step.
+
+Where the members of a batch have their own steps, hooks see the save times, at which
+all have one time; ``round(run)`` is called after every round of steps, with the times
+of the members in ``run.clock`` (b, 1).
 """
 
 from __future__ import annotations
@@ -81,6 +85,9 @@ class Progress:
         if self._live and now - self._drawn >= self.interval:
             self._drawn = now
             self._draw(run, now)
+
+    def round(self, run: Any) -> None:
+        self.after(run)
 
     def finish(self, run: Any) -> None:
         if self._live:
@@ -180,8 +187,8 @@ class Check:
 
     def after(self, run: Any) -> None:
         space = run.flow.space
-        if self.descent is not False:
-            self._descent(run)
+        if run.state.members is None:
+            self.round(run)
         if self.mass is not None:
             drift = abs(space.mass(run.u) / self._mass0 - 1.0)
             if drift > self.mass:
@@ -194,12 +201,16 @@ class Check:
                 f"(allowed {self.minimum:g})"
             )
 
+    def round(self, run: Any) -> None:
+        if self.descent is not False:
+            self._descent(run)
+
     def _descent(self, run: Any) -> None:
         """Compare the energies, of every member of a batch."""
-        flow = run.flow
+        flow, t = run.flow, run.clock
         with np.errstate(all="ignore"):
-            before = np.atleast_1d(to_numpy(flow.energy(run.t, run.previous[1])))
-            after = np.atleast_1d(to_numpy(flow.energy(run.t, run.u)))
+            before = np.atleast_1d(to_numpy(flow.energy(t, run.previous[1])))
+            after = np.atleast_1d(to_numpy(flow.energy(t, run.u)))
             # Infinite before is no bound, infinite after is a rise: inf - inf is none.
             rise = after - before
             allowed = rounding(before, after, run.u)
@@ -226,7 +237,8 @@ class Check:
 class Steady:
     """``until=Steady(tol)``: stop when the velocity is at most ``tol``.
 
-    The norm is the flow's, by default the root mean square of the entries.
+    The norm is the flow's, by default the root mean square of the entries. With own
+    steps each member of a batch stops by itself, else when all are steady.
     """
 
     tol: float = 1e-8
@@ -234,14 +246,15 @@ class Steady:
     def __post_init__(self) -> None:
         positive("tol", self.tol)
 
-    def bind(self, flow: Any) -> Callable[[float, Array], bool]:
-        """The stopping rule for one flow."""
+    def bind(self, flow: Any, own: bool = False) -> Callable[[Any, Array], Any]:
+        """The rule for one flow: of all members together, or (b,) of each by itself."""
         if not hasattr(flow, "velocity") or hasattr(flow, "noise"):
             raise TypeError("Steady needs a flow with a velocity and without noise.")
         norm = getattr(flow, "norm", None) or rms
 
-        def steady(t: float, u: Array) -> bool:
+        def steady(t: Any, u: Array) -> Any:
             z = flow.encode(u) if hasattr(flow, "encode") else u
-            return bool(np.max(to_numpy(norm(flow.velocity(t, z)))) <= self.tol)
+            still = to_numpy(norm(flow.velocity(t, z))) <= self.tol
+            return still if own else bool(np.all(still))
 
         return steady

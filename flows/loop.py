@@ -12,16 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import all_finite, first_nonfinite, is_torch, namespace
+from flows.arrays import (
+    all_finite,
+    first_nonfinite,
+    is_torch,
+    namespace,
+    to_numpy,
+    without_graph,
+)
 from flows.control import Adaptive, count_steps, error_ratio, first_step
+from flows.failures import StepFailure, describe, spacing, too_small
 from flows.linear import WORK, NewtonFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flows.flow import Memory, Step
+    from flows.members import Members
 
-__all__ = ["Runner", "State", "StepFailure"]
+__all__ = ["MOST_SHRINKS", "Runner", "State", "StepFailure", "describe", "spacing"]
 
 Array = Any
 
@@ -30,13 +39,16 @@ Array = Any
 NEGATIVE = 1e-3
 MOST_HALVINGS = 8
 MOST_SHRINKS = 10
+START = (1.0, 1.0, 0.0, 0.0)
 
 
 class State(NamedTuple):
     """Everything that a run commits at once, and that a checkpoint holds.
 
     ``origin`` and ``done`` place a fixed step inside its stretch between two save
-    times; ``h`` and ``error`` are the controller's next step and last error ratio.
+    times; ``h`` is the controller's next step and ``past`` what it remembers: the last
+    two errors and the last two steps, 0 where there was none. In a batch with own steps
+    ``members`` holds what differs between them and ``memory`` their pools.
     """
 
     t: float
@@ -46,11 +58,8 @@ class State(NamedTuple):
     origin: float = 0.0
     done: int = 0
     h: float = 0.0
-    error: float = 1.0
-
-
-class StepFailure(RuntimeError):
-    """A step that could not be made; the state before it stays the last good one."""
+    past: tuple[float, float, float, float] = START
+    members: Members | None = None
 
 
 @dataclass
@@ -77,8 +86,19 @@ class Runner:
         redrawn = hasattr(self.flow, "draw") or hasattr(self.flow, "retract")
         self.forget = redrawn and not self.scheme.multistep
         self.decode = getattr(self.flow, "decode", None)
+        self.retract = getattr(self.flow, "retract", None)
+        self.draw = getattr(self.flow, "draw", None)
+        self.admissible = getattr(self.flow, "admissible", None)
+        self.minimum = getattr(self.flow.space, "minimum", None)
         for name in ("steps", "rejected", "halved"):
             self.counters.setdefault(name, 0)
+
+    @property
+    def control(self) -> Adaptive:
+        """``dt`` of an adaptive run."""
+        if not isinstance(self.dt, Adaptive):
+            raise TypeError("adaptive steps need Adaptive")
+        return self.dt
 
     def user(self, u: Array) -> Array:
         """State as the user sees it, outside the chart."""
@@ -95,16 +115,18 @@ class Runner:
     def attempt(self, state: State, h: float) -> Step:
         """One step of the scheme, not yet accepted; may raise NewtonFailure."""
         rng = None if self.stream is None else self.stream.at(state.step)
-        flow = self.flow.draw(rng) if hasattr(self.flow, "draw") else self.flow
+        return self.try_step(state.t, state.u, h, rng, state.memory)
+
+    def try_step(self, t: Any, u: Array, h: Any, rng: Any, memory: Memory) -> Step:
+        """A step from anywhere, of one state or of some members of a batch."""
+        flow = self.flow if self.draw is None else self.draw(rng)
         counters = self.counters
         counting = WORK.set(counters)
         try:
-            with np.errstate(all="ignore"):
-                step: Step = self.scheme.step(
-                    flow, state.t, state.u, h, rng, state.memory
-                )
-                if hasattr(flow, "retract"):
-                    step = step._replace(u=flow.retract(step.u))
+            with np.errstate(all="ignore"), without_graph(u):
+                step: Step = self.scheme.step(flow, t, u, h, rng, memory)
+                if self.retract is not None:
+                    step = step._replace(u=self.retract(step.u))
         finally:
             WORK.reset(counting)
         for name, count in step.stats.items():
@@ -112,7 +134,13 @@ class Runner:
         return step
 
     def commit(
-        self, state: State, step: Step, t: float, done: int, h: float, error: float
+        self,
+        state: State,
+        step: Step,
+        t: float,
+        done: int,
+        h: float,
+        past: tuple[float, float, float, float],
     ) -> State:
         """The state after an accepted step that ends at ``t``."""
         u = step.u
@@ -120,7 +148,7 @@ class Runner:
             u.flags.writeable = False
         self.counters["steps"] += 1
         memory = () if self.forget else step.memory
-        return State(t, u, memory, state.step + 1, state.origin, done, h, error)
+        return State(t, u, memory, state.step + 1, state.origin, done, h, past)
 
     def problem(self, u: Array, t: float) -> str | None:
         """What is wrong with a state after a step, or None."""
@@ -130,14 +158,28 @@ class Runner:
                 f"the state has {count} non-finite value(s), the first at index "
                 f"{index}, at t = {t:.6g}"
             )
-        space = self.flow.space
-        if hasattr(space, "minimum"):
-            least = space.minimum(self.user(u))
+        if self.minimum is not None:
+            least = self.minimum(self.user(u))
             if least < -NEGATIVE * self.scale:
                 return (
                     f"the density turned negative, minimum {least:.3g}, at t = {t:.6g}"
                 )
         return None
+
+    def outside(self, u: Array, t: float) -> str | None:
+        """The sentence about a state that the flow does not admit, or None."""
+        if self.admissible is None or np.all(to_numpy(self.admissible(u))):
+            return None
+        return f"the step to t = {t:.6g} ends outside {self.bounds()}"
+
+    def bounds(self) -> str:
+        """What the flow's ``admissible`` states are called in an error message."""
+        bounds = getattr(self.flow, "bounds", None)
+        if bounds is None:
+            bounds = getattr(self.flow.space, "bounds", None)
+        if bounds is None:
+            return "the states that `admissible` of the flow allows"
+        return f"{bounds!r}"
 
     def drifted(self, u: Array) -> str | None:
         """The sentence about lost mass, or None."""
@@ -168,7 +210,9 @@ class Runner:
     def halving(
         self, state: State, h: float, t: float, done: int = 0, depth: int = 0
     ) -> State:
-        """A step to ``t``; where the inner solver fails, two steps of half the size.
+        """A step to ``t``, or two of half the size.
+
+        These where the inner solver fails, or the state is one the flow does not admit.
 
         Raises
         ------
@@ -177,19 +221,30 @@ class Runner:
         """
         try:
             step = self.attempt(state, h)
+            problem = self.problem(step.u, t) or self.drifted(step.u)
+            if problem:
+                raise StepFailure(f"{problem} (step {h:.3g}). {self.hint(problem)}")
+            failed = self.outside(step.u, t)
+            reason: Exception | None = None
         except (NewtonFailure, np.linalg.LinAlgError) as failure:
-            if depth == MOST_HALVINGS or self.stream is not None:
-                raise StepFailure(describe(failure, h)) from failure
-            self.counters["halved"] += 1
-            middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
-            return self.halving(middle, 0.5 * h, t, done, depth + 1)
-        problem = self.problem(step.u, t) or self.drifted(step.u)
-        if problem:
-            raise StepFailure(f"{problem} (step {h:.3g}). {self.hint(problem)}")
-        return self.commit(state, step, t, done, state.h, state.error)
+            failed, reason = describe(failure, h), failure
+        if failed is None:
+            return self.commit(state, step, t, done, state.h, state.past)
+        if depth == MOST_HALVINGS or self.stream is not None:
+            hint = "" if reason else f" (step {h:.3g}). {self.hint(failed)}"
+            raise StepFailure(failed + hint) from reason
+        self.counters["halved"] += 1
+        middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
+        return self.halving(middle, 0.5 * h, t, done, depth + 1)
 
     def hint(self, problem: str) -> str:
         """What to try after ``problem``."""
+        if "ends outside" in problem:
+            return (
+                "Take a smaller dt, or Adaptive(); where the flow itself leaves these "
+                "states, fl.bounds.projection lets it rest on a bound and "
+                "fl.bounds.logarithm keeps it inside."
+            )
         if "negative" in problem:
             return (
                 "ImplicitEuler() is positive at every step; or start with a few of "
@@ -208,9 +263,7 @@ class Runner:
 
     def adaptive(self, state: State, stop: float) -> Iterator[State]:
         """Steps from the error estimate until ``stop``, landing on it exactly."""
-        control = self.dt
-        if not isinstance(control, Adaptive):
-            raise TypeError("adaptive steps need Adaptive")
+        control = self.control
         if stop <= state.t:
             return
         if state.h == 0.0:
@@ -226,50 +279,29 @@ class Runner:
 
     def controlled(self, state: State, stop: float, control: Adaptive) -> State:
         """One accepted step of an adaptive run."""
-        q = self.scheme.error_order
         h, rejected, bad = state.h, False, 0
         reason = ""
+        left = False
         while True:
             remaining = stop - state.t
             # The last two steps before a save time share what is left, so that no
             # sliver of a step remains.
             landing = h >= remaining * (1 - 1e-12)
-            size = (
-                remaining
-                if landing
-                else min(h, 0.5 * remaining)
-                if (2 * h > remaining)
-                else h
-            )
-            self.guard(state, h, remaining, control, reason)
+            size = remaining if landing else h
+            if not landing and 2 * h > remaining:
+                size = min(h, 0.5 * remaining)
+            self.guard(state, h, remaining, control, reason, left)
             t = stop if landing else state.t + size
-            try:
-                step = self.attempt(state, size)
-                problem = self.problem(step.u, t) or self.drifted(step.u)
-                with np.errstate(all="ignore"):
-                    ratio = (
-                        math.inf
-                        if problem
-                        else error_ratio(
-                            self.flow, control, step.error, state.u, step.u
-                        )
-                    )
-            except (NewtonFailure, np.linalg.LinAlgError) as failure:
-                problem, ratio = describe(failure, size), math.inf
-            if ratio <= 1.0:
-                factor = control.controller.factor(ratio, state.error, q)
-                # After a rejection growth would only provoke the next one.
-                grown = size * (min(1.0, factor) if rejected else factor)
-                error = max(ratio, 1e-4)
-                if size < h and not rejected:
-                    # A step cut short to land on a save time tells the controller
-                    # nothing.
-                    grown, error = max(grown, h), state.error
-                grown = min(grown, control.largest or math.inf)
-                return self.commit(state, step, t, 0, grown, error)
+            step, problem, outside, ratio = self.trial(state, size, t)
+            if step is not None and ratio <= 1.0:
+                short = size < h and not rejected
+                return self.accept(state, step, t, h, size, ratio, short, rejected)
             self.counters["rejected"] += 1
-            rejected = True
-            if problem or not math.isfinite(ratio):
+            rejected, left = True, outside is not None
+            if outside is not None:
+                # The bound is no failure of the numerics: shrink until the step ends.
+                reason, h = outside, 0.5 * size
+            elif problem or not math.isfinite(ratio):
                 bad += 1
                 reason = problem or "the error estimate is not finite"
                 if not problem and control.atol == 0.0:
@@ -279,56 +311,87 @@ class Runner:
                 h = 0.25 * size
             else:
                 reason = "the error estimate stays above the tolerance"
-                h = size * control.controller.shrink(ratio, q)
+                h = size * control.controller.shrink(ratio, self.exponent(step))
+
+    def exponent(self, step: Step | None) -> int:
+        """Exponent of h in the error estimate of ``step``."""
+        own = None if step is None else step.error_order
+        return int(own or self.scheme.error_order)
+
+    def trial(
+        self, state: State, size: float, t: float
+    ) -> tuple[Step | None, str | None, str | None, float]:
+        """A step, what is wrong with it, whether it is not admitted, its error."""
+        try:
+            step = self.attempt(state, size)
+        except (NewtonFailure, np.linalg.LinAlgError) as failure:
+            return None, describe(failure, size), None, math.inf
+        problem = self.problem(step.u, t) or self.drifted(step.u)
+        outside = None if problem else self.outside(step.u, t)
+        if problem or outside:
+            return step, problem, outside, math.inf
+        with np.errstate(all="ignore"):
+            ratio = error_ratio(self.flow, self.control, step.error, state.u, step.u)
+        ratio = ratio if isinstance(ratio, float) else float(np.max(ratio))
+        return step, None, None, ratio
+
+    def accept(
+        self,
+        state: State,
+        step: Step,
+        t: float,
+        h: float,
+        size: float,
+        ratio: float,
+        short: bool,
+        rejected: bool,
+    ) -> State:
+        """Commit a step of ``size`` and let the controller choose the next one."""
+        control = self.control
+        e1, e2, h1, h2 = state.past
+        ratios = (size / h1 if h1 else 1.0, h1 / h2 if h2 else 1.0)
+        factor = control.controller.factor((ratio, e1, e2), ratios, self.exponent(step))
+        # After a rejection growth would only provoke the next one.
+        grown = size * (min(1.0, factor) if rejected else factor)
+        past = (max(ratio, 1e-4), e1, size, h1)
+        if short:
+            # A step cut short to land on a save time tells the controller nothing.
+            grown, past = max(grown, h), state.past
+        grown = min(grown, control.largest or math.inf)
+        return self.commit(state, step, t, 0, grown, past)
 
     def guard(
-        self, state: State, h: float, remaining: float, control: Adaptive, reason: str
+        self,
+        state: State,
+        h: float,
+        remaining: float,
+        control: Adaptive,
+        reason: str,
+        left: bool,
     ) -> None:
         """Refuse steps under the spacing of t, and more steps than allowed."""
         if h < spacing(state.t) and h < remaining:
-            raise StepFailure(
-                f"the step {h:.3g} is under the spacing of floating-point numbers at "
-                f"t = {state.t:.16g}"
-                + (
-                    f" ({reason}): the solution seems to blow up in finite time at "
-                    f"t* = {state.t:.10g}. End the run earlier, or check that the "
-                    "energy is bounded below"
-                    if reason and abs(state.t) < 1e3 * remaining
-                    else f"{reason and f' ({reason})'}. Shift the time towards 0, or "
-                    "loosen `rtol`"
-                )
-            )
+            raise StepFailure(too_small(state.t, h, remaining, reason, left, self))
         tried = self.counters["steps"] + self.counters["rejected"]
         if tried >= control.max_steps:
-            stiff = math.isfinite(self.scheme.stability)
-            raise StepFailure(
-                f"Adaptive(max_steps={control.max_steps}) is used up at "
-                f"t = {state.t:.6g} with steps of {h:.3g}. "
-                + (
-                    "The problem may be stiff: try an implicit scheme such as "
-                    "TRBDF2(), or raise `max_steps`."
-                    if stiff
-                    else "Loosen `rtol`, or raise `max_steps`."
-                )
+            raise StepFailure(self.used_up(state.t, h, control))
+
+    def used_up(self, t: float, h: float, control: Adaptive) -> str:
+        """The sentence about ``max_steps``."""
+        stiff = math.isfinite(self.scheme.stability)
+        return (
+            f"Adaptive(max_steps={control.max_steps}) is used up at "
+            f"t = {t:.6g} with steps of {h:.3g}. "
+            + (
+                "The problem may be stiff: try an implicit scheme such as "
+                "TRBDF2(), or raise `max_steps`."
+                if stiff
+                else "Loosen `rtol`, or raise `max_steps`."
             )
+        )
 
     def advance(self, state: State, stop: float) -> Iterator[State]:
         """Accepted states up to and including the one at ``stop``."""
         if isinstance(self.dt, Adaptive):
             return self.adaptive(state, stop)
         return self.fixed(state, stop)
-
-
-def spacing(t: float) -> float:
-    """The least step that still moves ``t`` in a sensible way."""
-    return 16.0 * math.ulp(t)
-
-
-def describe(failure: Exception, h: float) -> str:
-    """Sentence about a failed inner solve, with its residuals."""
-    residuals = getattr(failure, "residuals", None)
-    text = f"the implicit equation of a step of {h:.3g} was not solved: {failure}"
-    if residuals:
-        tail = ", ".join(f"{r:.2e}" for r in list(residuals)[-6:])
-        text += f" (last residuals {tail})"
-    return text + ". Try a smaller dt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from flows.arrays import (
-    all_finite,
+    array_like,
     create,
     is_torch,
     namespace,
     rounding,
     to_numpy,
 )
+from flows.dense import Between
+from flows.failures import Interrupted, SolveError
 from flows.storage import (
     SCHEMA,
     header,
@@ -30,32 +32,7 @@ from flows.storage import (
 __all__ = ["Interrupted", "Solution", "SolveError", "load"]
 
 Array = Any
-
-
-class SolveError(RuntimeError):
-    """A run that failed; ``.solution`` holds every state up to the last good one."""
-
-    solution: Solution
-
-    def __init__(self, message: str, solution: Any = None) -> None:
-        super().__init__(message)
-        self.solution = solution
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.solution)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; ``.solution`` holds every state up to the last good one."""
-
-    solution: Solution
-
-    def __init__(self, message: str, solution: Any = None) -> None:
-        super().__init__(message)
-        self.solution = solution
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.solution)
+MARKS = ("stopped", "failed", "events", "event_members")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +53,14 @@ class Solution:
         Steps since the start of the random stream, of continued runs all together.
     records : mapping
         What the ``Record`` hooks collected: arrays by name, with their times ``"t"``.
+    stopped : (b,) array or None
+        With own steps: when each member was stopped by ``until``, NaN where it was not.
+    failed : (m,) array or None
+        With own steps: indices of the members that failed.
+    events : (m,) array
+        Times at which ``until`` fired.
+    event_members : (m,) array
+        The members at which it did; -1 for all.
     """
 
     t: np.ndarray
@@ -91,6 +76,10 @@ class Solution:
     final: Any = None
     step: int = 0
     saved_energy: np.ndarray | None = None
+    stopped: np.ndarray | None = None
+    failed: np.ndarray | None = None
+    events: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    event_members: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
 
     def __len__(self) -> int:
         return len(self.t)
@@ -176,7 +165,13 @@ class Solution:
         return self.space.measure(self.u[i])
 
     def __call__(self, t: Any) -> Array:
-        """Dense output at times ``t``: cubic Hermite interpolation, order 3.
+        """Dense output at times ``t``, of the order of the scheme (up to 8).
+
+        A scheme of order p gives states with an error of order p between its steps
+        too: by Hermite interpolation, through additional points inside the step where
+        p > 4; multistep schemes and solutions loaded from a file by the cubic, order 4.
+        Without a velocity or with kinks it is a shorter step of the scheme. What has
+        been computed in a step is kept.
 
         Needs every accepted step (``save_at=None``) and a velocity without noise.
         Returns a state for a number, (k, ...) for k times.
@@ -185,10 +180,20 @@ class Solution:
             raise ValueError(
                 "Dense output needs every step: call solve with save_at=None."
             )
-        if self.flow is None or not hasattr(self.flow, "velocity"):
+        if self.flow is None:
+            raise ValueError(
+                "Dense output needs the flow; load with `load(path, flow)`."
+            )
+        between = self._between
+        if not hasattr(self.flow, "velocity") and not between.partial:
             raise ValueError("Dense output needs the flow's velocity.")
-        if hasattr(self.flow, "noise"):
+        if hasattr(self.flow, "noise") or hasattr(self.flow, "draw"):
             raise ValueError("A path with noise has no dense output between its steps.")
+        if self.stopped is not None and np.isfinite(self.stopped).any():
+            raise ValueError(
+                "There is no dense output of members that stopped by themselves; give "
+                "`save_at`."
+            )
         times = np.asarray(t, dtype=float)
         flat = times.ravel()
         bad = ~((flat >= self.t[0]) & (flat <= self.t[-1]))
@@ -196,49 +201,35 @@ class Solution:
             raise ValueError(
                 f"t = {flat[bad][0]:g} is outside [{self.t[0]:g}, {self.t[-1]:g}]."
             )
-        states = [self._hermite(float(s)) for s in flat]
+        states = [between(float(s)) for s in flat]
         if times.ndim == 0:
             return states[0]
         return namespace(self.u).stack(states)
 
-    def _hermite(self, t: float) -> Array:
-        if len(self.t) == 1:
-            return self.u[0]
-        i = min(int(np.searchsorted(self.t, t, side="right")) - 1, len(self.t) - 2)
-        a, b = float(self.t[i]), float(self.t[i + 1])
-        h = b - a
-        s = (t - a) / h
-        left, right = self._slope(i), self._slope(i + 1)
-        with np.errstate(all="ignore"):
-            z = (
-                (1 + 2 * s) * (1 - s) ** 2 * self._charted(i)
-                + s**2 * (3 - 2 * s) * self._charted(i + 1)
-                + h * s * (1 - s) ** 2 * left
-                - h * s**2 * (1 - s) * right
-            )
-            if hasattr(self.flow, "retract"):
-                z = self.flow.retract(z)
-        if not all_finite(z):
-            raise ValueError(
-                f"The velocity in [{a:g}, {b:g}] is not finite, so there is no dense "
-                "output in this step."
-            )
-        return self.flow.decode(z) if hasattr(self.flow, "decode") else z
-
-    def _charted(self, i: int) -> Array:
-        """Saved state ``i`` in the chart where states may be added."""
-        encode = getattr(self.flow, "encode", None)
-        return self.u[i] if encode is None else encode(self.u[i])
-
     @cached_property
-    def _slopes(self) -> dict[int, Array]:
-        return {}
+    def _between(self) -> Between:
+        return Between(self.flow, self.scheme, self.t, self.u)
 
-    def _slope(self, i: int) -> Array:
-        if i not in self._slopes:
-            with np.errstate(all="ignore"):
-                self._slopes[i] = self.flow.velocity(float(self.t[i]), self._charted(i))
-        return self._slopes[i]
+    def with_state(self, u: Array) -> Solution:
+        """This solution with another last state, from which ``solve`` goes on.
+
+        ``solve(flow, sol.with_state(u), (sol.t[-1], t1))`` is how a run goes on after
+        an event when the state is changed by hand: time and random stream go on, the
+        scheme starts without history. (``Event(jump=)`` does it inside one run.)
+
+        Raises
+        ------
+        ValueError
+            For a state of another shape.
+        """
+        if tuple(np.shape(u)) != tuple(self.u.shape[1:]):
+            raise ValueError(
+                f"`u` has shape {tuple(np.shape(u))}, the states of the solution "
+                f"{tuple(self.u.shape[1:])}; they must be equal."
+            )
+        last = array_like(u, self.u)
+        states = namespace(self.u).concat([self.u[:-1], last[None]])
+        return replace(self, u=states, final=None, saved_energy=None)
 
     def plot(self, ax: Any = None) -> Any:
         """Figure chosen by the space; see ``flows.plotting.plot``."""
@@ -270,6 +261,9 @@ class Solution:
             "space": space_to_json(self.space),
         }
         arrays: dict[str, Any] = {"t": self.t, "u": to_numpy(self.u)}
+        for name in MARKS:
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         # A NaN energy spoils no states; whoever loads them is told again.
         with contextlib.suppress(ValueError):
             if self.energy is not None:
@@ -287,6 +281,9 @@ class Solution:
 
     def __str__(self) -> str:
         lines = [repr(self)[1:-1], f"  {self.message}"]
+        if self.stopped is not None and np.isfinite(self.stopped).any():
+            count = int(np.isfinite(self.stopped).sum())
+            lines.append(f"  {count} of {len(self.stopped)} members stopped by `until`")
         names = ["scheme", "dt", "steps", "rejected", "halved", "velocity_calls"]
         names += ["newton_iterations", "seed", "seconds"]
         shown = [f"{n} {_short(self.counters[n])}" for n in names if _worth(self, n)]
@@ -390,4 +387,5 @@ def rebuild(meta: dict[str, Any], arrays: dict[str, np.ndarray], flow: Any) -> S
         every_step=meta["every_step"],
         step=meta["step"],
         saved_energy=arrays.get("energy"),
+        **{name: arrays[name] for name in MARKS if name in arrays},
     )

@@ -4,134 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import namespace
+from flows.adjoint import differentiable, differentiate
 from flows.control import Adaptive, count_steps
 from flows.door import (
     check_flow,
     check_hooks,
-    check_interval,
-    check_room,
     check_seed,
     check_stability,
     check_step,
-    check_until,
     choose,
     first_call,
-    memory_left,
-    save_times,
     start,
 )
+from flows.ends import alone, decide
 from flows.hooks import notify
 from flows.loop import Runner, State, StepFailure
 from flows.random import Stream
+from flows.run import Run, advance
 from flows.solution import Interrupted, Solution, SolveError
-from flows.stopping import Rule
+from flows.times import check_interval, check_room, memory_left, save_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from flows.adjoint import Backprop, ContinuousAdjoint
+    from flows.stopping import Event
+
 __all__ = ["solve", "steps"]
 
 Array = Any
-
-
-@dataclass
-class Run:
-    """One run while it runs: what hooks see and what a checkpoint stores."""
-
-    runner: Runner
-    t0: float
-    t1: float
-    stops: np.ndarray
-    every_step: bool
-    keep_end: bool
-    until: Any
-    hooks: tuple[Any, ...]
-    state: State
-    seed: int | None
-    before: State | None = None
-    saved: list[tuple[float, Array]] = field(default_factory=list)
-    room: float = math.inf
-    message: str = "reached the end"
-    note: str = ""
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def flow(self) -> Any:
-        return self.runner.flow
-
-    @property
-    def t(self) -> float:
-        return self.state.t
-
-    @property
-    def u(self) -> Array:
-        return self.runner.user(self.state.u)
-
-    @property
-    def steps(self) -> int:
-        return self.runner.counters["steps"]
-
-    @property
-    def previous(self) -> tuple[float, Array]:
-        """Time and state before the last step."""
-        before = self.before or self.state
-        return before.t, self.runner.user(before.u)
-
-    def save(self) -> None:
-        """Keep the present state, unless that time is kept already."""
-        if self.saved and self.saved[-1][0] == self.t:
-            return
-        u = self.u
-        # One append: Ctrl-C finds time and state both there, or neither.
-        self.saved.append((self.t, u))
-        size = u.nbytes if hasattr(u, "nbytes") else 0
-        self.room -= size
-        if self.room < 0:
-            raise StepFailure(
-                f"{len(self.saved)} saved states of {size / 1e6:.3g} MB fill the "
-                "memory. Give `save_at`, a spacing or an array of times"
-            )
-
-    def solution(self, ok: bool, message: str) -> Solution:
-        """Everything saved so far, the last good state included."""
-        if not ok or not self.saved:
-            self.room = math.inf
-            self.save()
-        states = [u for _, u in self.saved]
-        counters: dict[str, Any] = {
-            "scheme": repr(self.runner.scheme),
-            "dt": self.runner.dt if isinstance(self.runner.dt, float) else "adaptive",
-            **self.runner.counters,
-            "seed": self.seed,
-            "seconds": time.perf_counter() - self.began,
-        }
-        if self.note:
-            counters["chosen"] = self.note
-        records: dict[str, np.ndarray] = {}
-        for hook in self.hooks:
-            if hasattr(hook, "values"):
-                records.update(hook.values())
-        return Solution(
-            t=np.array([t for t, _ in self.saved]),
-            u=namespace(states[0]).stack(states),
-            flow=self.flow,
-            scheme=self.runner.scheme,
-            space=self.flow.space,
-            counters=counters,
-            message=message,
-            ok=ok,
-            records=records,
-            every_step=self.every_step,
-            final=self.state,
-            step=self.state.step,
-        )
 
 
 def solve(
@@ -142,10 +47,10 @@ def solve(
     *,
     dt: float | Adaptive | None = None,
     save_at: Any = None,
-    until: Callable[[float, Array], float | bool] | Any = None,
+    until: Callable[[Any, Array], Any] | Event | Any = None,
     on_step: Sequence[Any] | Any = (),
     rng: Any = None,
-    adjoint: None = None,
+    adjoint: Backprop | ContinuousAdjoint | None = None,
 ) -> Solution:
     """Run a gradient flow from ``u0`` over ``t = (t0, t1)``.
 
@@ -164,17 +69,23 @@ def solve(
         Equal steps of at most dt between save times, or steps from the error estimate.
     save_at : None, float or array
         Every accepted step, a spacing (t0, t0 + s, ..., and t1), or exactly these
-        times.
-    until : callable, optional
+        times. With ``Adaptive`` and save times the members of a batch (b, n) have steps
+        of their own where the flow has a norm of each and treats each by itself
+        (``Euclidean``); with every step saved they share them.
+    until : callable or Event, optional
         ``until(t, u)``: the run ends where a float changes sign or a bool becomes true,
         found by repeating the last step with a refined size (at the end of the step
-        where the flow is random). ``Steady(tol)`` is one.
+        where the flow is random). ``Steady(tol)`` is one. With one value for each
+        member, (b,), each ends at its own moment, in ``sol.stopped``; ``t`` is then an
+        array (b, 1). ``Event`` has jumps, directions and numbers of events.
     on_step : callable, hook or sequence of them
-        Called after every accepted step, see ``flows.hooks``.
+        Called after every accepted step (with own steps: at the save times), see
+        ``flows.hooks``.
     rng : int or numpy Generator, optional
         Needed by random flows and when a measure is sampled.
-    adjoint : None
-        Reserved; results carry no autograd graph.
+    adjoint : Backprop or ContinuousAdjoint, optional
+        For torch states: ``sol.u`` gets an autograd graph back to ``u0`` and to every
+        tensor that the energy uses. Without it results carry no graph.
 
     Raises
     ------
@@ -194,8 +105,17 @@ def solve(
     0.135335
     """
     if adjoint is not None:
-        raise TypeError(f"`adjoint` must be None in this version, got {adjoint!r}.")
-    return execute(prepare(flow, u0, t, scheme, dt, save_at, until, on_step, rng))
+        flow = differentiable(adjoint, flow, u0)
+    own = adjoint is None
+    run = prepare(flow, u0, t, scheme, dt, save_at, until, on_step, rng, own=own)
+    if adjoint is None:
+        return execute(run)
+    if run.until is not None and run.until.jump is not None:
+        raise TypeError(
+            "`adjoint` does not go through `Event(jump=)`: solve up to the event, "
+            "change `sol.u[-1]`, and go on with another solve."
+        )
+    return differentiate(adjoint, run, u0, execute)
 
 
 def steps(
@@ -239,6 +159,7 @@ def prepare(
     on_step: Any,
     rng: Any,
     bounded: bool = True,
+    own: bool = True,
 ) -> Run:
     """Check every argument at the door and make the Run."""
     check_flow(flow)
@@ -262,22 +183,53 @@ def prepare(
     else:
         check_step(t0, t1, dt, state.u)
     keep_end = every or float(stops[-1]) == t1
-    run = Run(
-        runner=Runner(flow, scheme, dt, noise_of(flow, scheme, seed), end=t1),
-        until=check_until(until, flow),
-        hooks=check_hooks(on_step),
-        t0=t0,
-        t1=t1,
-        stops=stops if keep_end else np.append(stops, t1),
-        every_step=every,
-        keep_end=keep_end,
-        state=state,
-        seed=seed,
-        room=room,
-        note=note,
+    run = assemble(
+        Runner(flow, scheme, dt, noise_of(flow, scheme, seed), end=t1),
+        state,
+        (t0, t1),
+        stops if keep_end else np.append(stops, t1),
+        every,
+        keep_end,
+        until,
+        check_hooks(on_step),
+        seed,
+        note,
+        own,
     )
     run.runner.watch(run.u)
     return run
+
+
+def assemble(
+    runner: Runner,
+    state: State,
+    t: tuple[float, float],
+    stops: np.ndarray,
+    every: bool,
+    keep_end: bool,
+    until: Any,
+    hooks: tuple[Any, ...],
+    seed: int | None,
+    note: str,
+    allowed: bool = True,
+) -> Run:
+    """The Run of a new solve, and of one that goes on from a checkpoint."""
+    event, own = decide(runner.flow, runner.dt, until, state, every, t[1], allowed)
+    return Run(
+        runner=runner,
+        t0=t[0],
+        t1=t[1],
+        stops=stops,
+        every_step=every,
+        keep_end=keep_end,
+        until=event,
+        hooks=hooks,
+        state=state if own else alone(state),
+        seed=seed,
+        own=own,
+        room=memory_left(),
+        note=note,
+    )
 
 
 def noise_of(flow: Any, scheme: Any, seed: int | None) -> Stream | None:
@@ -336,51 +288,3 @@ def stopped(run: Run, failure: StepFailure) -> str:
     text = str(failure).rstrip(".")
     text = text[0].upper() + text[1:]
     return f"{text}. Last good state: t = {run.t:.10g}, step {run.steps}."
-
-
-def advance(run: Run) -> None:
-    """Go from save time to save time; commit, stop, observe, save after each step."""
-    rule = Rule(run.until, run) if run.until else None
-    if rule is not None and rule.now:
-        run.message = f"stopped by `until` at t = {run.t:.10g}"
-        return
-    fused = getattr(run.flow, "advance", None)
-    plain = run.every_step or rule is not None or run.hooks
-    for stop in run.stops:
-        if stop > run.t and fused is not None and not plain:
-            leap(run, fused, float(stop))
-        for state in run.runner.advance(run.state, float(stop)):
-            run.before, run.state = run.state, state
-            done = rule is not None and rule.stops(run)
-            if run.every_step or done:
-                run.save()
-            notify(run.hooks, "after", run)
-            if done:
-                run.message = f"stopped by `until` at t = {run.t:.10g}"
-                return
-        run.state = run.state._replace(origin=float(stop), done=0)
-        if stop < run.t1 or run.keep_end:
-            run.save()
-
-
-def leap(run: Run, fused: Any, stop: float) -> None:
-    """Offer the stretch up to ``stop`` to the flow's fused path."""
-    state, runner = run.state, run.runner
-    if not isinstance(runner.dt, float):
-        return
-    n = count_steps(stop - state.t, runner.dt)
-    rng = None if runner.stream is None else runner.stream.at(state.step)
-    h = (stop - state.t) / n
-    result = fused(runner.scheme, h, state.t, stop, state.u, rng)
-    # A failure is left to the plain path, which finds the step where it happened.
-    if result is None or runner.problem(result[0], stop):
-        return
-    for name, count in result[1].items():
-        runner.counters[name] = runner.counters.get(name, 0) + int(count)
-    runner.counters["steps"] += n
-    run.before, run.state = (
-        state,
-        state._replace(
-            t=stop, u=result[0], memory=(), step=state.step + n, origin=stop, done=0
-        ),
-    )

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tempfile
 import zipfile
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = [
     "SCHEMA",
     "header",
+    "previous",
     "read_meta",
     "read_npz",
+    "replace",
     "space_from_json",
     "space_to_json",
 ]
@@ -103,3 +105,39 @@ def read_meta(path: Path, arrays: dict[str, np.ndarray], kind: str) -> dict[str,
             "Use the version of flows that wrote it."
         )
     return dict(meta)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one move; what was there becomes ``path.prev``."""
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            keep(path)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def keep(path: Path) -> None:
+    """Make the file ``path.prev`` too; ``path`` itself stays if that is possible."""
+    spare = path.with_name(f".{path.name}.prev.tmp")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:
+        # A file system without hard links: for a moment only path.prev exists.
+        os.replace(path, previous(path))
+    else:
+        os.replace(spare, previous(path))
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one is kept."""
+    return path.with_name(path.name + ".prev")

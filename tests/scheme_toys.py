@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import flows.schemes as fs
+from flows.arrays import array_like
 from flows.flow import Flow
 
 EXPLICIT = [
@@ -22,6 +23,10 @@ IMPLICIT = [
     fs.TRBDF2(),
     fs.BDF2(),
     fs.SDIRK3(),
+    fs.BDF(),
+    fs.Radau(),
+    fs.Rosenbrock(),
+    fs.Exponential(),
     fs.MinimizingMovement(),
 ]
 DETERMINISTIC = EXPLICIT + IMPLICIT
@@ -48,6 +53,10 @@ class Pointwise(Flow):
     def prox(self, t, u, h, memory):
         return self.resolvent(t, u, h, memory or (u,))
 
+    def jacobian(self, t, u):
+        slope = self.slope(t, u) + 0.0 * u
+        return slope[..., None] * array_like(np.eye(u.shape[-1]), u)
+
 
 @dataclass(frozen=True, eq=False)
 class Linear(Flow):
@@ -73,6 +82,9 @@ class Linear(Flow):
 
     def prox(self, t, u, h, memory):
         return self.resolvent(t, u, h, memory)
+
+    def jacobian(self, t, u):
+        return self.along(lambda rate: rate, np.eye(2, dtype=u.dtype))
 
     def exact(self, t, u, h, rng):
         return self.along(lambda rate: np.exp(h * rate), u)

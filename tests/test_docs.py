@@ -142,13 +142,23 @@ def test_api_page_lists_every_public_name():
     for name in set(fl.__all__) - {
         "JKO",
         "__version__",
+        "bounds",
         "learning",
+        "metrics",
+        "nonsmooth",
+        "norms",
         "plotting",
         "problems",
         "theory",
     }:
         assert name in last, name
-    for module in (fl.learning, fl.problems, fl.theory, importlib.import_module("flows.plotting")):
+    for module in (
+        fl.learning,
+        fl.nonsmooth,
+        fl.problems,
+        fl.theory,
+        importlib.import_module("flows.plotting"),
+    ):
         prefix = module.__name__.removeprefix("flows.")
         for name in module.__all__:
             public = callable(getattr(module, name)) and name != "Problem"

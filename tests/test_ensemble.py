@@ -163,3 +163,29 @@ def test_without_a_home_the_code_is_compiled_in_memory():
         check=False,
     )
     assert float(done.stdout) == pytest.approx(0.5), done.stderr
+
+
+def test_solve_takes_the_compiled_path_between_save_times():
+    energy, n = POTENTIALS["time"]
+    flow = fl.Euclidean().flow(energy)
+    u = cloud(FEWEST, n)
+    times = [0.0, 0.5, 1.0]
+    for dt in (0.01, fl.Adaptive(rtol=1e-9, atol=1e-12)):
+        sol = fl.solve(flow, u, (0, 1), fl.Tsit5(), dt=dt, save_at=times)
+        few = fl.solve(flow, u[:5], (0, 1), fl.Tsit5(), dt=dt, save_at=times)
+        assert np.abs(sol.u[:, :5] - few.u).max() < 1e-8
+        assert sol.stats["steps"] > 1
+        assert sol.stats["velocity_calls"] > 6
+
+
+def test_metrics_bounds_and_drifts_are_left_to_the_plain_path():
+    u = np.ones((FEWEST, 1))
+    energy = fl.Potential("x**2/2 + 0.1*x**4")
+    for space in (
+        fl.Euclidean(metric=2.0),
+        fl.Euclidean(bounds=fl.bounds.projection(0.5, 2.0)),
+    ):
+        flow = space.flow(energy)
+        advance = getattr(flow, "advance", None)
+        assert advance is None or advance(fl.RK4(), 0.1, 0.0, 1.0, u, None) is None
+    assert not hasattr(fl.Euclidean().flow(energy, drift=lambda x: x), "advance")

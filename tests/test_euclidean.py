@@ -317,7 +317,8 @@ def test_steps_with_kinks_minimize_their_objective(formula, V, n, h):
         )
         assert f(v) <= best + 1e-11 * (1 + abs(best))
         w, _ = flow.resolvent(0.0, u, h, (u,))
-        assert (w == v).all()
+        assert w == pytest.approx(v, rel=1e-12, abs=1e-12)
+        assert ((w == 0) == (v == 0)).all()
 
 
 def test_the_lasso_sets_coordinates_to_zero_exactly():
@@ -369,9 +370,9 @@ def test_points_stop_in_a_kink(scheme):
 
 def test_the_form_of_a_kink_is_found_once(monkeypatch):
     counts = []
-    found = kinks.form_of
+    found = kinks.split_formula
     monkeypatch.setattr(
-        kinks, "form_of", lambda terms, d: counts.append(d) or found(terms, d)
+        kinks, "split_formula", lambda term, d: counts.append(d) or found(term, d)
     )
     flow = LINE.flow(fl.Potential("abs(x) + x**2/7"))
     fl.solve(flow, np.array([3.0]), (0, 1), fl.JKO(), dt=0.01)
@@ -404,12 +405,10 @@ def test_a_wrong_prox_is_named(prox, kind, text):
     "formula",
     [
         "-abs(x)",
-        "abs(x - 1)",
-        "max(x, 0)",
+        "min(x, 0)",
         "abs(x*y)",
         "sqrt(abs(x))",
         "abs(x) - r**3",
-        "abs(x) + sin(t)*x",
         "log(abs(x))",
     ],
 )
@@ -432,14 +431,14 @@ def test_unknown_kinks_are_refused_before_the_first_step(formula, scheme):
     assert flow.default()[0] == "DormandPrince"
 
 
-def test_a_prox_of_a_sum_is_refused():
-    energy = fl.Potential("abs(x)", prox=soft) + fl.Potential("x")
-    with pytest.raises(TypeError, match="must stand alone"):
+def test_a_sum_of_kinks_without_a_known_map_is_refused():
+    energy = fl.Potential("abs(x)", prox=soft) + fl.Potential("abs(x - 1)")
+    with pytest.raises(TypeError, match="not known"):
         LINE.flow(energy).prox(0.0, np.ones(1), 0.1, ())
 
 
 def test_a_form_can_be_known_in_one_dimension_only():
-    flow = LINE.flow(fl.separable("abs(x)") + fl.Potential("r"))
+    flow = LINE.flow(fl.separable("abs(x - 1)") + fl.Potential("r"))
     assert flow.prox(0.0, np.array([3.0]), 0.5, ())[0] == pytest.approx([2.0])
     with pytest.raises(TypeError, match=r"is not known in R\^2"):
         flow.prox(0.0, np.ones(2), 0.5, ())

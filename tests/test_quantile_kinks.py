@@ -183,7 +183,7 @@ def test_a_repulsion_without_minimum_is_reported():
 @pytest.mark.parametrize(
     ("energy", "text"),
     [
-        (fl.kl("max(x, 0)"), "need a smooth V, or one kink"),
+        (fl.kl("abs(x) + abs(x - 1)"), "need a smooth V, or one kink"),
         (fl.Potential("cos(3*abs(x))"), "not known"),
         (fl.Interaction("abs(x) + x**4"), "attracting kink"),
         (fl.Interaction("abs(x) - log(abs(x))"), "attracting kink"),
@@ -226,3 +226,13 @@ def test_a_step_that_raises_the_energy_is_not_returned(monkeypatch):
     monkeypatch.setattr(chain, "minimize", lambda problem, start: start + 50.0)
     with pytest.raises(NewtonFailure, match="was not found to rounding"):
         flow.prox(0.0, np.arange(5.0), 0.1, ())
+
+
+def test_kinks_by_name_are_those_that_are_typed():
+    q = fl.Quantiles(12)
+    u = q.project(NORMAL)
+    named = fl.Entropy(0.3) + fl.nonsmooth.l1(2.0, center=0.3) + fl.quadratic(0.5)
+    typed = fl.Entropy(0.3) + fl.Potential("2*abs(x - 0.3) + x**2/4")
+    v, _ = q.flow(named).prox(0.0, u, 0.4, ())
+    assert v == pytest.approx(q.flow(typed).prox(0.0, u, 0.4, ())[0], abs=1e-12)
+    assert (v == 0.3).any()

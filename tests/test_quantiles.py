@@ -369,3 +369,15 @@ def test_spaces_and_flows_have_short_names_and_pickle():
     again = pickle.loads(pickle.dumps(flow))
     assert (again.velocity(0.0, u) == flow.velocity(0.0, u)).all()
     assert (again.prox(0.0, u, 0.1, ())[0] == flow.prox(0.0, u, 0.1, ())[0]).all()
+
+
+def test_backward_diffusion_is_refused_as_on_a_grid():
+    for energy in (fl.Internal("rho**3 - rho**2"), fl.Entropy() - fl.porous_medium(2)):
+        for space in (fl.Quantiles(5), fl.Grid((-1, 1, 5))):
+            with pytest.raises(TypeError, match=r"T \+ rho U''.*ill-posed"):
+                space.flow(energy)
+    flow = fl.Quantiles(5).flow(fl.Entropy(1.0) - fl.Entropy(0.5))
+    half = fl.Quantiles(5).flow(fl.Entropy(0.5))
+    u = np.arange(5.0) ** 2
+    assert flow.velocity(0.0, u) == pytest.approx(half.velocity(0.0, u))
+    assert flow.prox(0.0, u, 0.3, ())[0] == pytest.approx(half.prox(0.0, u, 0.3, ())[0])

@@ -171,8 +171,7 @@ def test_a_dirac_mass_diffuses_by_minimizing_movements():
     assert sol.energy[0] == math.inf
     # Variance 1 - exp(-2 t) of the exact law, first order in dt and in 1/n.
     assert sol.u[-1].var() == pytest.approx(1 - math.exp(-2), rel=0.1)
-    with pytest.raises(ValueError, match=r"velocity in .* is not finite"):
-        sol(0.01)
+    assert np.isfinite(sol(0.01)).all()
     for scheme, dt in [(fl.RK4(), 1e-5), (fl.JKO(), fl.Adaptive())]:
         with pytest.raises(ValueError, match="velocity at t0"):
             fl.solve(flow, fl.Dirac(0.0), (0, 1), scheme, dt=dt)

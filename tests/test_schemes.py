@@ -27,13 +27,23 @@ import flows.schemes as fs
 
 SIZES = {1: (64, 96, 128, 192), 2: (32, 48, 64, 96), 3: (48, 64, 96, 128)}
 SIZES |= {4: (32, 48, 64, 96), 5: (64, 96, 128, 192), 8: (12, 14, 16, 20)}
+# Where the leading term of the error takes over only at smaller steps.
+FINER = {(fs.Exponential(), "time dependent"): (128, 192, 256, 384)}
+# Without an error in time there is no order; BDF passes through a zero of its error
+# and comes down to order 5 from above and from below only beyond a thousand steps.
+OTHERS = [(fs.Exponential(), "linear"), (fs.BDF(), "time dependent")]
+INEXACT = [
+    (scheme, name)
+    for scheme in DETERMINISTIC
+    for name in PROBLEMS
+    if (scheme, name) not in OTHERS
+]
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("scheme", DETERMINISTIC, ids=repr)
+@pytest.mark.parametrize(("scheme", "name"), INEXACT)
 def test_observed_order(scheme, name):
     flow, u0, exact, end = PROBLEMS[name]
-    counts = SIZES[scheme.order]
+    counts = FINER.get((scheme, name), SIZES[scheme.order])
     errors = [
         float(np.linalg.norm(final(scheme, flow, u0, end, n) - exact(end, u0)))
         for n in counts
@@ -79,9 +89,8 @@ def test_infinitely_stiff_components_are_damped_at_once(scheme):
 # vanishes near t = 0.6, and its quotient of estimates has a clean slope only far away.
 ESTIMATES = [
     (scheme, name)
-    for scheme in ESTIMATING
-    for name in PROBLEMS
-    if (scheme, name) != (fs.DOP853(), "time dependent")
+    for scheme, name in INEXACT
+    if scheme in ESTIMATING and (scheme, name) != (fs.DOP853(), "time dependent")
 ]
 
 
@@ -89,7 +98,7 @@ ESTIMATES = [
 def test_error_estimate_scales_with_its_order(scheme, name):
     """At t = 0.8, after one step with the same h that fills the histories."""
     flow, u0, exact, _ = PROBLEMS[name]
-    base = {8: 0.15, 5: 0.05, 3: 0.02, 2: 0.01}[scheme.error_order]
+    base = {8: 0.15, 5: 0.05, 4: 0.02, 3: 0.02, 2: 0.01}[scheme.error_order]
     sizes = base * np.array([1.0, 0.75, 0.5, 0.375])
     errors = []
     for h in sizes:
@@ -188,9 +197,9 @@ def test_torch_and_numpy_agree(scheme):
     ours = run(scheme, FORCED, u0, steps)[-1]
     theirs = run(scheme, FORCED, torch.from_numpy(u0.copy()), steps)[-1]
     assert isinstance(theirs.u, torch.Tensor)
-    np.testing.assert_allclose(theirs.u.numpy(), ours.u, rtol=1e-15)
+    np.testing.assert_allclose(theirs.u.numpy(), ours.u, rtol=4e-15)
     if ours.error is not None:
-        np.testing.assert_allclose(theirs.error.numpy(), ours.error, atol=1e-16)
+        np.testing.assert_allclose(theirs.error.numpy(), ours.error, atol=1e-15)
     single = run(scheme, FORCED, torch.from_numpy(u0.copy()).float(), steps)[-1]
     assert single.u.dtype == torch.float32
 
@@ -205,7 +214,7 @@ def test_float32_stays_float32(scheme):
 
 @pytest.mark.parametrize("scheme", DETERMINISTIC, ids=repr)
 def test_stats_count_the_calls(scheme):
-    calls = {"velocity": 0, "resolvent": 0, "prox": 0}
+    calls = {"velocity": 0, "resolvent": 0, "prox": 0, "jacobian": 0}
 
     def counted(name):
         def call(*arguments):
@@ -252,7 +261,7 @@ def test_schemes_are_frozen_values(scheme):
     kind = type(scheme)
     assert pickle.loads(pickle.dumps(scheme)) == scheme == kind()
     assert hash(scheme) == hash(kind())
-    assert repr(scheme) == f"{kind.__name__}()"
+    assert repr(scheme).startswith(f"{kind.__name__}(")
     with pytest.raises((FrozenInstanceError, AttributeError, TypeError)):
         scheme.order = 3
 

@@ -22,6 +22,7 @@ from flows.symbolic import (
     numba_gradient,
     printers,
     programs,
+    scalar_programs,
 )
 
 FORMULAS = [
@@ -117,7 +118,7 @@ def test_torch_differentiates_values_to_the_same_gradient(text, d, parameters):
 @pytest.mark.parametrize(("text", "d", "parameters"), FORMULAS)
 def test_scalar_source_gives_the_same_gradient(text, d, parameters):
     F = field(text, parameters=parameters)
-    text, names = programs.scalar_source(F.inner_expr(d), d, "g")
+    text, names = scalar_programs.scalar_source(F.inner_expr(d), d, "g")
     g = printers.define(text, "g", engines.scalar_functions())
     x = _points(d)[0]
     found = g(*map(float, x), 0.7, *[parameters[name] for name in names])

@@ -1,4 +1,4 @@
-"""Tridiagonal and sparse systems, damped Newton methods, conjugate gradients."""
+"""Linear systems and exponentials of matrices in all forms, and Newton methods."""
 
 from flows.linear.krylov import conjugate_gradient
 from flows.linear.newton import (
@@ -9,6 +9,9 @@ from flows.linear.newton import (
     minimize_newton,
     newton,
 )
+from flows.linear.operators import Operator, apply
+from flows.linear.phi import exponentials
+from flows.linear.shifted import Shifted, shifted
 from flows.linear.sparse import SparseFactor, sparse_factor
 from flows.linear.tridiagonal import (
     BandFactor,
@@ -23,12 +26,17 @@ __all__ = [
     "CyclicTridiagonal",
     "NewtonFailure",
     "NewtonResult",
+    "Operator",
+    "Shifted",
     "SparseFactor",
     "Tridiagonal",
     "TridiagonalFactor",
+    "apply",
     "conjugate_gradient",
     "count_iterations",
+    "exponentials",
     "minimize_newton",
     "newton",
+    "shifted",
     "sparse_factor",
 ]

@@ -12,6 +12,7 @@ from flows.arrays import DTYPES, array_like, is_torch, to_numpy
 __all__ = ["SparseFactor", "sparse_factor"]
 
 Array = Any
+COMPLEX = ("complex64", "complex128")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +34,17 @@ class SparseFactor:
         Raises
         ------
         TypeError, ValueError
-            For a right-hand side that is not float64 or float32, or of another length.
+            For a right-hand side that is not float64 or float32 (complex where the
+            matrix is), or of another length.
         """
         if is_torch(b):
             return array_like(self.solve(to_numpy(b)), b)
-        if b.dtype.name not in DTYPES:
+        complex_ = self.matrix.dtype.kind == "c"
+        if b.dtype.name not in (COMPLEX if complex_ else DTYPES):
             raise TypeError(
-                f"The right-hand side must be float64 or float32, got {b.dtype.name}."
+                "The right-hand side must be "
+                f"{'complex' if complex_ else 'float64 or float32'}, "
+                f"got {b.dtype.name}."
             )
         n = self.matrix.shape[0]
         if b.ndim not in (1, 2) or b.shape[0] != n:
@@ -47,12 +52,12 @@ class SparseFactor:
                 f"The right-hand side must have shape ({n},) or ({n}, k), "
                 f"got {b.shape}."
             )
-        x = self.lu.solve(b.astype(np.float64, copy=False))
+        x = self.lu.solve(b.astype(self.matrix.dtype, copy=False))
         return x.astype(b.dtype, copy=False)
 
 
 def sparse_factor(matrix: Any) -> SparseFactor:
-    """Sparse LU of a scipy sparse matrix, in float64 whatever its dtype.
+    """Sparse LU of a scipy sparse matrix, in double precision whatever its dtype.
 
     Parameters
     ----------
@@ -70,7 +75,8 @@ def sparse_factor(matrix: Any) -> SparseFactor:
     from scipy.sparse.linalg import splu
 
     # A copy, because sorting the indices would change the user's matrix.
-    A = matrix.tocsc(copy=True).astype(np.float64, copy=False)
+    wide = np.complex128 if matrix.dtype.kind == "c" else np.float64
+    A = matrix.tocsc(copy=True).astype(wide, copy=False)
     A.sum_duplicates()
     if A.shape[0] != A.shape[1] or A.shape[0] == 0:
         raise ValueError(f"The matrix must be square, got shape {A.shape}.")

@@ -20,13 +20,14 @@ def _lapack(name: str, char: str) -> Any:
     """LAPACK routine for a dtype's character; factors must pickle and hold none."""
     from scipy.linalg import lapack
 
-    return getattr(lapack, {"f": "s", "d": "d"}[char] + name)
+    return getattr(lapack, {"f": "s", "d": "d", "F": "c", "D": "z"}[char] + name)
 
 
 def _checked(sizes: dict[str, int], arrays: dict[str, np.ndarray]) -> None:
     """Lengths and dtypes of the diagonals."""
     dtypes = {a.dtype.char for a in arrays.values()}
-    if dtypes != {"f"} and dtypes != {"d"}:
+    # Complex ones are what an implicit Runge-Kutta scheme makes of real ones.
+    if len(dtypes) != 1 or not dtypes <= set("fdFD"):
         raise TypeError(
             "The diagonals must all be float64 or all float32, "
             f"got {', '.join(a.dtype.name for a in arrays.values())}."

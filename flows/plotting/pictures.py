@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from flows.plotting.states import chosen, curve, is_line, is_points, potential_of, state
+from flows.plotting.states import (
+    chosen,
+    curve,
+    is_line,
+    is_points,
+    matrix_shape,
+    potential_of,
+    state,
+)
 from flows.plotting.style import (
     COLORS,
     LABEL,
@@ -82,7 +90,8 @@ def picture_for(sol: Any) -> Any:
         return plot_image
     if is_points(space):
         return plot_particles
-    if sol.u.ndim in (2, 3) and sol.u.shape[-1] == 2:
+    plane = sol.u.ndim in (2, 3) and sol.u.shape[-1] == 2
+    if plane and matrix_shape(space) is None:
         return plot_path
     return plot_components
 
@@ -278,11 +287,16 @@ def plot_components(sol: Any, ax: Any = None, *, most: int = 60) -> Any:
     """Components of the state over time; at most ``most`` curves are drawn."""
     ax = own(ax)
     u = np.stack([state(sol, i) for i in range(len(sol.t))]).reshape(len(sol.t), -1)
+    matrix = matrix_shape(sol.space)
     n = sol.u.shape[-1] if sol.u.ndim > 1 else 1
+    texts = [f"{j + 1}" for j in range(n)]
+    if matrix is not None:
+        texts = [f"{i + 1},{j + 1}" for i in range(matrix[0]) for j in range(matrix[1])]
+        n = len(texts)
     shown = np.unique(np.linspace(0, u.shape[1] - 1, min(most, u.shape[1])).round())
     names = list(COLORS.values())
     for j in shown.astype(int):
-        label = f"$x_{{{j % n + 1}}}$" if 1 < n <= len(names) and j < n else None
+        label = f"$x_{{{texts[j]}}}$" if 1 < n <= len(names) and j < n else None
         ax.plot(sol.t, u[:, j], color=names[j % n % len(names)], lw=1.3, label=label)
     if 1 < n <= len(names):
         ax.legend(frameon=False, fontsize=TICK, ncols=2 if n > 3 else 1)

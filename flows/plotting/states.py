@@ -9,8 +9,17 @@ import numpy as np
 
 from flows.arrays import to_numpy
 from flows.spaces import Grid, LangevinParticles, Particles, Quantiles
+from flows.spaces.matrices import MatrixSpace
 
-__all__ = ["chosen", "curve", "is_line", "is_points", "potential_of", "state"]
+__all__ = [
+    "chosen",
+    "curve",
+    "is_line",
+    "is_points",
+    "matrix_shape",
+    "potential_of",
+    "state",
+]
 
 CANDIDATES = 200
 
@@ -28,6 +37,11 @@ def is_line(space: Any) -> bool:
 def is_points(space: Any) -> bool:
     """Whether states are particles (n, d)."""
     return isinstance(space, (Particles, LangevinParticles))
+
+
+def matrix_shape(space: Any) -> tuple[int, int] | None:
+    """(n, k) where states are matrices, else None."""
+    return getattr(space, "shape", None) if isinstance(space, MatrixSpace) else None
 
 
 def chosen(sol: Any, count: int) -> np.ndarray:

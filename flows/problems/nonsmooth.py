@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows import energies
+from flows import energies, nonsmooth
 from flows.energies import Potential
 from flows.problems.arguments import interval, number, start, time
 from flows.problems.base import Problem
@@ -18,7 +18,7 @@ from flows.problems.vectors import number_or_array, separable_energy, vector_spa
 if TYPE_CHECKING:
     from flows.energies import Energy
 
-__all__ = ["absolute_value", "lasso", "power"]
+__all__ = ["absolute_value", "huber", "lasso", "power", "power_step"]
 
 Array = Any
 SUBGRADIENTS = (
@@ -111,6 +111,52 @@ def power(
         constants=constants,
         reference=SUBGRADIENTS,
     )
+
+
+def power_step(p: float, r: Any, h: float) -> Any:
+    """The length after a proximal step of abs(x)^p / p: s >= 0 with s + h s^{p-1} = r.
+
+    Closed for p = 1, 3/2, 2, 3 and 4, in forms that do not cancel.
+
+    Parameters
+    ----------
+    p : float
+        One of these five.
+    r : float or array
+        Length before the step, not negative.
+    h : float
+        Step, positive.
+
+    Raises
+    ------
+    ValueError
+        For another p.
+
+    Examples
+    --------
+    >>> from flows.problems import power_step
+    >>> power_step(3.0, 2.0, 1.0)
+    1.0
+    """
+    r, h = np.asarray(r, dtype=float), number(h, "h", above=0.0)
+    match float(p):
+        case 1.0:
+            s = np.maximum(r - h, 0.0)
+        case 1.5:
+            s = (2.0 * r / (h + np.sqrt(h * h + 4.0 * r))) ** 2
+        case 2.0:
+            s = r / (1.0 + h)
+        case 3.0:
+            s = 2.0 * r / (1.0 + np.sqrt(1.0 + 4.0 * h * r))
+        case 4.0:
+            # s = 2/sqrt(3h) sinh(a) turns the cubic into sinh(3a).
+            width = math.sqrt(3.0 * h)
+            s = 2.0 / width * np.sinh(np.arcsinh(1.5 * width * r) / 3.0)
+        case _:
+            raise ValueError(
+                f"`p` must be 1, 1.5, 2, 3 or 4 for a closed form, got {p}."
+            )
+    return number_or_array(s)
 
 
 def _absolute_path(x0: Array, t: float) -> Array:
@@ -226,5 +272,68 @@ def lasso(
         exact_energy=exact.energy,
         rate=2.0,
         constants={"minimum": lowest},
+        reference=SUBGRADIENTS,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class HuberPath:
+    """Speed delta down to abs(x) = delta, then delta e^{-t}, in every coordinate."""
+
+    delta: float
+    x0: Array
+
+    def __call__(self, t: float) -> Array:
+        s, r = time(t, 0.0), np.abs(self.x0)
+        wait = np.maximum(r - self.delta, 0.0) / self.delta
+        late = np.minimum(r, self.delta) * np.exp(-np.maximum(s - wait, 0.0))
+        return np.sign(self.x0) * np.where(s < wait, r - self.delta * s, late)
+
+    def energy(self, t: float) -> Any:
+        """Value along the path."""
+        r = np.abs(self(t))
+        inner = np.minimum(r, self.delta)
+        return number_or_array(np.sum(inner * (r - 0.5 * inner), axis=-1))
+
+
+def huber(
+    delta: float = 0.5, x0: Any = (2.0, -0.3), *, t: tuple[float, float] = (0.0, 6.0)
+) -> Problem:
+    """Huber's function: x^2/2 up to abs(x) = delta, delta abs(x) - delta^2/2 beyond.
+
+    Far coordinates walk at speed delta, near ones relax as e^{-t}.
+
+    Parameters
+    ----------
+    delta : float
+        Positive.
+    x0 : float, (n,) or (b, n) array
+    t : tuple of float
+        From t0 >= 0.
+
+    Returns
+    -------
+    Problem
+        ``rate`` is min(2, delta / max abs(x0)) (a bound). Constant: ``meets``, when a
+        coordinate enters the parabola.
+
+    References
+    ----------
+    P. J. Huber, doi:10.1214/aoms/1177703732.
+    """
+    delta = number(delta, "delta", above=0.0)
+    x = start(x0)
+    exact = HuberPath(delta, x)
+    largest = float(np.abs(x).max())
+    return Problem(
+        "huber",
+        nonsmooth.huber(delta),
+        exact,
+        interval(t, 0.0),
+        limit=np.zeros_like(x),
+        spaces=vector_spaces(x),
+        exact_energy=exact.energy,
+        rate=2.0 if largest <= delta else delta / largest,
+        constants={"meets": np.maximum(np.abs(x) - delta, 0.0) / delta},
         reference=SUBGRADIENTS,
     )

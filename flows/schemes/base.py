@@ -35,6 +35,9 @@ class Scheme:
         Whether the energy of a gradient flow should not rise.
     multistep : bool
         Whether ``memory`` is part of the method rather than a saving of work.
+    composed : bool
+        Whether a step is made of methods of the flow and arithmetic alone, so that
+        autograd goes through it; False where it solves equations by itself.
     draws : int
         Independent random arrays that a step may ask its stream for.
     """
@@ -46,6 +49,7 @@ class Scheme:
     random: ClassVar[bool] = False
     dissipative: ClassVar[bool] = False
     multistep: ClassVar[bool] = False
+    composed: ClassVar[bool] = True
     draws: ClassVar[int] = 1
 
     def step(
@@ -63,7 +67,9 @@ class Scheme:
             Positioned at this step.
         memory : tuple of arrays and numbers
             What the previous step returned; ``()`` at the start. A step that was
-            rejected is repeated with the memory it was given.
+            rejected is repeated with the memory it was given. With one step for each
+            member of a batch, the first axis of every array is the members', and
+            numbers are common to all that are stepped together.
 
         Returns
         -------

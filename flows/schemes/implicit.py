@@ -12,6 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from flows.arrays import is_array, namespace, to_numpy
 from flows.flow import Step
 from flows.schemes.base import Scheme, start_slope
 
@@ -116,9 +119,10 @@ class BDF2(Scheme):
 
     Order 2, A- and L-stable with equal steps; needs ``resolvent`` (once a step) and
     ``velocity`` (at the start). The first step, and every step that is more than twice
-    as long as the one before, is taken by ``TRBDF2``: beyond r = 1 + sqrt 2 the
-    formula is unstable. The error estimate O(h^3) compares v with the parabola through
-    u_previous and u that has the slope at u.
+    as long as the one before, is taken by ``TRBDF2`` (in a batch with own steps, by the
+    members whose step it is): beyond r = 1 + sqrt 2 the formula is unstable. The error
+    estimate O(h^3) compares v with the parabola through u_previous and u that has the
+    slope at u.
 
     References
     ----------
@@ -135,7 +139,11 @@ class BDF2(Scheme):
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``."""
-        if not memory or grows_too_fast(h / memory[1]):
+        if memory:
+            fast = grows_too_fast(h / memory[1])
+            if fast.any() and not fast.all():
+                return self.apart(flow, t, u, h, memory, fast)
+        if not memory or fast.all():
             start = TRBDF2().step(flow, t, u, h, rng, memory[2:])
             return start._replace(memory=(u, h, *start.memory))
         before, h_before, slope, *newton = memory
@@ -149,10 +157,35 @@ class BDF2(Scheme):
         memory = (u, h, (v - w) / part, *kept)
         return Step(v, error, memory, {"resolvent_calls": 1})
 
+    def apart(
+        self, flow: Flow, t: Any, u: Array, h: Any, memory: Memory, fast: np.ndarray
+    ) -> Step:
+        """The members whose step grows too fast, and the others, each by itself."""
+        rows = [np.flatnonzero(fast), np.flatnonzero(~fast)]
+        back = np.argsort(np.concatenate(rows))
+        parts = []
+        for index in rows:
+            s, v, k = (x[index] if is_array(x) and x.ndim else x for x in (t, u, h))
+            kept = tuple(x[index] if is_array(x) else x for x in memory)
+            parts.append(self.step(flow, s, v, k, None, kept))
+        join = namespace(u).concat
+        first, second = parts
+        together = (
+            join(list(pair))[back] if is_array(pair[0]) else pair[0]
+            for pair in zip(first.memory, second.memory, strict=True)
+        )
+        calls = {k: first.stats[k] + second.stats.get(k, 0) for k in first.stats}
+        return Step(
+            join([first.u, second.u])[back],
+            join([first.error, second.error])[back],
+            tuple(together),
+            calls,
+        )
 
-def grows_too_fast(ratio: Any) -> bool:
-    """Whether a step, of any member of a batch, is more than twice the last one."""
-    return bool(ratio > 2.0) if isinstance(ratio, float) else bool((ratio > 2.0).any())
+
+def grows_too_fast(ratio: Any) -> np.ndarray:
+    """Whether a step is more than twice the last one, for each member of a batch."""
+    return np.atleast_1d(np.asarray(to_numpy(ratio) > 2.0)).ravel()
 
 
 # The root of x^3 - 3 x^2 + 3 x/2 - 1/6 for which a stiffly accurate scheme of order 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flows.schemes.base import Scheme, lacking
+from flows.schemes.bdf import BDF
+from flows.schemes.dissipative import AverageVectorField, Gonzalez, ItohAbe
 from flows.schemes.explicit import (
     DOP853,
     RK4,
@@ -14,8 +16,13 @@ from flows.schemes.explicit import (
     Heun,
     Tsit5,
 )
+from flows.schemes.exponential import Exponential
+from flows.schemes.forward_backward import DouglasRachford, ForwardBackward
 from flows.schemes.implicit import BDF2, SDIRK3, TRBDF2, ImplicitEuler
+from flows.schemes.inertial import FISTA, PolyakMomentum
 from flows.schemes.proximal import JKO, MinimizingMovement
+from flows.schemes.radau import Radau
+from flows.schemes.rosenbrock import Rosenbrock
 from flows.schemes.saddle import Extragradient, Optimistic
 from flows.schemes.splitting import Exact, Splitting
 from flows.schemes.stochastic import EulerMaruyama, LeimkuhlerMatthews
@@ -34,10 +41,21 @@ SCHEMES: dict[str, type[Scheme]] = {
     "TRBDF2": TRBDF2,
     "BDF2": BDF2,
     "SDIRK3": SDIRK3,
+    "BDF": BDF,
+    "Radau": Radau,
+    "Rosenbrock": Rosenbrock,
+    "Exponential": Exponential,
+    "AverageVectorField": AverageVectorField,
+    "Gonzalez": Gonzalez,
+    "ItohAbe": ItohAbe,
     "MinimizingMovement": MinimizingMovement,
     "JKO": JKO,
     "Extragradient": Extragradient,
     "Optimistic": Optimistic,
+    "FISTA": FISTA,
+    "PolyakMomentum": PolyakMomentum,
+    "ForwardBackward": ForwardBackward,
+    "DouglasRachford": DouglasRachford,
     "EulerMaruyama": EulerMaruyama,
     "LeimkuhlerMatthews": LeimkuhlerMatthews,
     "Exact": Exact,
@@ -57,6 +75,8 @@ def scheme_named(name: str) -> Scheme:
     """
     if name == "Splitting":
         raise ValueError('A splitting needs its word: Splitting("ABA").')
+    if name == "StepDoubling":
+        raise ValueError("Step doubling needs its scheme: StepDoubling(RK4()).")
     if name not in SCHEMES:
         raise ValueError(
             f"There is no scheme named {name!r}; the names are {', '.join(SCHEMES)}."

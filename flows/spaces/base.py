@@ -27,7 +27,8 @@ __all__ = ["Space", "refuse"]
 Array = Any
 
 SUPPORT = {
-    "Potential": "Euclidean, Grid, Quantiles, Particles, LangevinParticles",
+    "Potential": "Euclidean, HeavyBall, Nesterov, Mirror, Sphere, Stiefel, Matrices, "
+    "SteepestDescent, Grid, Quantiles, Particles, LangevinParticles",
     "Entropy": "Grid, Quantiles, LangevinParticles",
     "Internal": "Grid, Quantiles",
     "Interaction": "Quantiles, Particles, LangevinParticles",

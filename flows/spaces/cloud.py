@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, namespace, to_numpy
+from flows.arrays import array_like, detach, namespace, to_numpy
 from flows.energies import Interaction, Potential
 from flows.flow import Flow
 from flows.measures import Dirac, Empirical
@@ -231,10 +231,15 @@ class CloudFlow(Flow):
         total = 0.0
         if self.potentials:
             V = total_potential("value_at", self.potentials, t, u)
-            total += float(namespace(u).mean(V))
+            total += float(detach(namespace(u).mean(V)))
         if self.interactions:
             total += self.pairs(u.shape[1]).energy(t, u)
         return total
+
+    def inner(self, u: Array, a: Array, b: Array) -> float:
+        """mean a_i.b_i over the particles."""
+        total = float(namespace(a).sum(a * b))
+        return total / int(a.shape[0])
 
     def _linear(self, d: int) -> Linear:
         """The matrices of a flow whose energy ``is_linear``."""

@@ -49,8 +49,8 @@ def ensemble(
     -------
     u : (b, n) array
     stats : mapping
-        With ``Adaptive``: ``steps``, the most of any point, ``rejected`` and
-        ``velocity_calls`` of all points together; else ``velocity_calls``.
+        ``velocity_calls``; with ``Adaptive`` also ``steps`` and ``rejected``. All are
+        the most of any point.
     """
     if is_torch(u) or u.ndim != 2 or u.dtype != np.float64:
         return None
@@ -125,8 +125,8 @@ def run_adaptive(
         return None
     return {
         "steps": int(counts[:, 0].max()),
-        "rejected": int(counts[:, 1].sum()),
-        "velocity_calls": int(counts[:, 2].sum()),
+        "rejected": int(counts[:, 1].max()),
+        "velocity_calls": int(counts[:, 2].max()),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from flows.symbolic import Constant, QuadraticField, programs
+from flows.symbolic import Constant, QuadraticField, scalar_programs
 
 __all__ = ["ensemble_source"]
 
@@ -216,7 +216,7 @@ def slope_source(functional: Any, n: int) -> tuple[str, tuple[float, ...]] | Non
         values = function.parameters or {}
         if expr is None:
             return None
-        text, names = programs.scalar_source(expr, n, f"gradient{i}")
+        text, names = scalar_programs.scalar_source(expr, n, f"gradient{i}")
         if not all(isinstance(values[name], float) for name in names):
             return None
         p += [term.scale, *(values[name] for name in names)]

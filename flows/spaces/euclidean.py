@@ -2,61 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, batch_matvec, namespace, to_numpy
-from flows.energies import Energy, Potential
-from flows.flow import Flow, Memory
-from flows.linear import NewtonFailure
+from flows.arrays import namespace, to_numpy
+from flows.energies import Potential
 from flows.measures import Dirac, Empirical
 from flows.spaces.base import Space, check_device, refuse
-from flows.spaces.cloud import drift_at
-from flows.spaces.kinks import kink_prox
-from flows.spaces.pointwise import pointwise_prox
+from flows.spaces.bounds import check_bounds
+from flows.spaces.composite import composite_flow
+from flows.spaces.euclidean_flows import DriftFlow, EuclideanFlow, QuadraticFlow
+from flows.spaces.jacobians import Krylov, check_structure
+from flows.spaces.metrics import OperatorMetric, as_metric
+from flows.spaces.patterns import Banded, Sparse
+from flows.spaces.riemannian import RiemannianFlow
 from flows.symbolic import Constant, QuadraticField
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flows.energies import Energy
+    from flows.flow import Flow
+    from flows.spaces.euclidean_flows import VectorFlow
 
 __all__ = ["Euclidean"]
 
 Array = Any
-ImplicitStep = Callable[[float, Array, float, Memory], tuple[Array, Memory]]
 
 
 @dataclass(frozen=True)
 class Euclidean(Space):
-    """R^n with its inner product: dx/dt = -grad V(x).
+    """R^n with a metric M: dx/dt = -M^{-1} grad V(x).
 
     A state (n,) is one point of R^n; (b, n) is b points, each with its own path.
 
     Parameters
     ----------
+    metric : number, (n,) or (n, n) array, callable or Metric, optional
+        M: a multiple of the identity (the plain product by default), a diagonal, a
+        symmetric positive definite matrix, a scipy LinearOperator, a function x -> M(x)
+        of points (.., n) with values (.., n, n), or one of ``flows.metrics``.
+    jacobian : Dense, Banded, Sparse or Krylov, optional
+        How Hess V is held in implicit steps. None: a diagonal where V is recognized as
+        a sum over coordinates, else matrices up to 500 coordinates, else products.
+    bounds : Bounds, optional
+        Box that the states keep, see ``flows.bounds``.
     device, dtype : str, optional
         None follows the state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a metric that is not symmetric positive definite, and other wrong arguments.
 
     Examples
     --------
     >>> import flows as fl
     >>> fl.Euclidean().flow(fl.quadratic([1.0, 4.0])).velocity(0.0, np.ones(2))
     array([-1., -4.])
+    >>> fl.Euclidean(metric=2.0).flow(fl.quadratic()).velocity(0.0, np.ones(2))
+    array([-0.5, -0.5])
     """
 
+    metric: Any = None
+    jacobian: Any = None
+    bounds: Any = None
     device: str | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
         check_device(self.device, self.dtype)
+        object.__setattr__(self, "metric", as_metric(self.metric))
+        check_structure(self.jacobian, self.metric)
+        check_bounds(self.bounds, self.metric)
 
     def __repr__(self) -> str:
-        return self.written()
+        options = ("metric", "jacobian", "bounds")
+        given = [(name, getattr(self, name)) for name in options]
+        return self.written(*(f"{name}={v!r}" for name, v in given if v is not None))
 
     def flow(
         self, energy: Energy, drift: Callable[[Array], Array] | None = None
     ) -> Flow:
-        """The flow dx/dt = -grad V(x) + drift(x).
+        """The flow dx/dt = -M^{-1} grad V(x) + drift(x).
 
         Raises
         ------
@@ -66,13 +96,27 @@ class Euclidean(Space):
         for term in energy.terms:
             if not isinstance(term, Potential):
                 raise refuse(term, self, "a vector has no density and no pairs")
+        flow = self._free_flow(energy, drift)
+        return flow if self.bounds is None else self.bounds.flow(flow)
+
+    def _free_flow(
+        self, energy: Energy, drift: Callable[[Array], Array] | None
+    ) -> VectorFlow:
+        """The flow without bounds."""
         if drift is not None:
             if not callable(drift):
                 raise TypeError(f"`drift` must be callable(x), got {drift!r}.")
             return DriftFlow(self, energy, drift)
-        if all(
+        composite = composite_flow(self, energy)
+        if composite is not None:
+            return composite
+        if self.metric is not None and not self.metric.constant:
+            return RiemannianFlow(self, energy)
+        polynomial = all(
             isinstance(t.function, (QuadraticField, Constant)) for t in energy.terms
-        ):
+        )
+        products = isinstance(self.jacobian, Krylov | Banded | Sparse)
+        if polynomial and not products and not isinstance(self.metric, OperatorMetric):
             return QuadraticFlow(self, energy)
         return EuclideanFlow(self, energy)
 
@@ -104,194 +148,38 @@ class Euclidean(Space):
         return Dirac(x) if x.ndim == 1 else Empirical(x)
 
     def distance(self, u: Array, v: Array) -> Any:
-        """|u - v|: one number, or (b,) for b points."""
-        xp = namespace(u)
-        d = xp.sqrt(xp.sum((u - v) ** 2, axis=-1))
-        return float(d) if d.ndim == 0 else d
+        """sqrt((u - v).M (u - v)): one number, or (b,) for b points.
+
+        Raises
+        ------
+        TypeError
+            For a metric that depends on x: its geodesics are not known.
+        """
+        xp, metric, d = namespace(u), self.metric, u - v
+        if metric is not None and not metric.constant:
+            raise TypeError(
+                f"{self!r} has a metric that depends on x, whose distance is not "
+                "known; measure with Euclidean() or a constant metric."
+            )
+        square = xp.sum(d * (d if metric is None else metric.apply(u, d)), axis=-1)
+        length = xp.sqrt(square)
+        return float(length) if length.ndim == 0 else length
 
     def points(self, u: Array) -> Array:
         """Where the potential is evaluated: the state itself."""
         return u
 
     def shape_error(self, u: Array) -> str | None:
-        if u.ndim in (1, 2):
-            return None
-        return (
-            f"`u0` has shape {tuple(u.shape)}; Euclidean takes (n,), one point of R^n, "
-            "or (b, n), b points. A number x is np.array([x])."
-        )
-
-
-def total(functional: Energy, name: str, t: float, x: Array) -> Array:
-    """Sum over the terms of ``value_at``, ``gradient_at`` or ``hessian_at``."""
-    first, *rest = functional.terms
-    result = getattr(first, name)(x, t)
-    for term in rest:
-        result = result + getattr(term, name)(x, t)
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class EuclideanFlow(Flow):
-    """dx/dt = -grad V(x), V a sum of potentials."""
-
-    # Without `field()` the class attribute of Flow would be a default.
-    space: Euclidean = field()
-    functional: Energy
-
-    def velocity(self, t: float, u: Array) -> Array:
-        """-grad V."""
-        return -total(self.functional, "gradient_at", t, u)
-
-    def energy(self, t: float, u: Array) -> Any:
-        """V: one number, or (b,) for b points."""
-        value = total(self.functional, "value_at", t, u)
-        return float(value) if value.ndim == 0 else value
-
-    def jacobian(self, t: float, u: Array) -> Array:
-        """Minus the Hessian, (.., n, n)."""
-        return -total(self.functional, "hessian_at", t, u)
-
-    @cached_property
-    def kinked(self) -> bool:
-        """Whether implicit steps need a proximal map of their own."""
-        terms = self.functional.terms
-        return any(t.prox is not None or not t.function.smooth for t in terms)
-
-    @property
-    def resolvent(self) -> ImplicitStep:
-        """v with v + h grad V(t, v) = w, from the last state in ``memory``.
-
-        With kinks it is ``prox``, which solves the inclusion; TypeError where that is
-        not known.
-        """
-        return kink_prox(self.functional) if self.kinked else self._resolvent
-
-    @property
-    def prox(self) -> ImplicitStep:
-        """argmin_v V(t, v) + |u - v|^2 / 2h; TypeError where no method is known.
-
-        Of a V that is not convex it is a local minimum, below the value at u.
-        """
-        return kink_prox(self.functional) if self.kinked else self._smooth_prox
-
-    def _resolvent(
-        self, t: float, w: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        return self._newton(t, w, h, memory[0] if memory else w)
-
-    def _smooth_prox(
-        self, t: float, u: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        return self._newton(t, u, h, u, minimum=True)
-
-    def _newton(
-        self, t: float, u: Array, h: float, start: Array, minimum: bool = False
-    ) -> tuple[Array, Memory]:
-        v, _ = pointwise_prox(
-            lambda x: total(self.functional, "value_at", t, x),
-            lambda x: total(self.functional, "gradient_at", t, x),
-            lambda x: total(self.functional, "hessian_at", t, x),
-            u,
-            h,
-            start,
-            minimum,
-        )
-        return v, (v,)
-
-    def default(self) -> tuple[str, None]:
-        """Adaptive TR-BDF2: stiff potentials are the rule. Else Dormand-Prince."""
-        try:
-            self.resolvent  # noqa: B018
-        except TypeError:
-            return "DormandPrince", None
-        return "TRBDF2", None
-
-
-@dataclass(frozen=True, eq=False)
-class QuadraticFlow(EuclideanFlow):
-    """dx/dt = g - A x: everything is known in the eigenbasis of A."""
-
-    _cache: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
-
-    def _spectrum(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Eigenvalues, eigenvectors and the constant force g of A in R^n."""
-        if n not in self._cache:
-            x = np.zeros(n)
-            A = total(self.functional, "hessian_at", 0.0, x)
-            g = -total(self.functional, "gradient_at", 0.0, x)
-            diagonal = np.array_equal(A, np.diag(np.diag(A)))
-            values, vectors = (np.diag(A), np.eye(n)) if diagonal else np.linalg.eigh(A)
-            self._cache[n] = values, vectors, g
-        result: tuple[np.ndarray, np.ndarray, np.ndarray] = self._cache[n]
-        return result
-
-    def _spectral(self, u: Array, factors: Any, forces: Any) -> Array:
-        """sum_i q_i (factors_i q_i.u + forces_i q_i.g)."""
-        values, vectors, g = self._spectrum(u.shape[-1])
-        q = array_like(vectors, u)
-        inner = batch_matvec(array_like(vectors.T, u), u)
-        scaled = array_like(factors(values), u) * inner
-        return batch_matvec(q, scaled + array_like(forces(values) * (vectors.T @ g), u))
-
-    def _resolvent(
-        self, t: float, w: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        """(I + h A)^{-1} (w + h g)."""
-        values = self._spectrum(w.shape[-1])[0]
-        if np.any(1.0 + h * values <= 0.0):
-            raise NewtonFailure(
-                f"V + |v - u|^2/2h has no minimum at h = {h:g}: the smallest "
-                f"eigenvalue of A is {values.min():g}",
-                [],
+        """None for a state (n,) or (b, n) that fits metric, jacobian and bounds."""
+        if u.ndim not in (1, 2):
+            return (
+                f"`u0` has shape {tuple(u.shape)}; Euclidean takes (n,), one point of "
+                "R^n, or (b, n), b points. A number x is np.array([x])."
             )
-        v = self._spectral(
-            w, lambda a: 1.0 / (1.0 + h * a), lambda a: h / (1.0 + h * a)
-        )
-        return v, (v,)
-
-    def _smooth_prox(
-        self, t: float, u: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        return self._resolvent(t, u, h, memory)
-
-    def exact(self, t: float, u: Array, h: float, rng: Any = None) -> Array:
-        """The flow map; a kernel component of the force drifts as h g."""
-
-        def integral(a: np.ndarray) -> np.ndarray:
-            safe = np.where(a == 0.0, 1.0, a)
-            return np.where(a == 0.0, h, -np.expm1(-safe * h) / safe)
-
-        return self._spectral(u, lambda a: np.exp(-a * h), integral)
-
-    def stable_step(self, t: float, u: Array) -> float:
-        """2 / largest eigenvalue of A."""
-        largest = float(self._spectrum(u.shape[-1])[0].max())
-        return 2.0 / largest if largest > 0.0 else np.inf
-
-
-@dataclass(frozen=True, eq=False)
-class DriftFlow(Flow):
-    """dx/dt = -grad V(x) + drift(x): no gradient flow unless the drift is one."""
-
-    # Without `field()` the class attribute of Flow would be a default.
-    space: Euclidean = field()
-    functional: Energy
-    drift: Callable[[Array], Array] = field(repr=False)
-    is_gradient = False
-
-    def velocity(self, t: float, u: Array) -> Array:
-        """-grad V + drift."""
-        return drift_at(self.drift, u) - total(self.functional, "gradient_at", t, u)
-
-    def energy(self, t: float, u: Array) -> Any:
-        """V, which need not fall."""
-        value = total(self.functional, "value_at", t, u)
-        return float(value) if value.ndim == 0 else value
-
-    def default(self) -> tuple[str, None]:
-        """Dormand-Prince with adaptive steps."""
-        return "DormandPrince", None
+        for part in (self.metric, self.jacobian):
+            try:
+                if part is not None:
+                    part.check(u.shape[-1])
+            except ValueError as error:
+                return str(error)
+        return None if self.bounds is None else self.bounds.state_error(u)

@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 
 from flows.energies import Interaction, Potential
+from flows.nonsmooth import ProxField
 from flows.symbolic import Constant, QuadraticField
 
-__all__ = ["EvenParts", "Kinked", "even_parts", "is_quadratic", "split_potentials"]
+__all__ = [
+    "EvenParts",
+    "Kink",
+    "Kinked",
+    "even_parts",
+    "is_quadratic",
+    "numeric_expr",
+    "split_potentials",
+    "take_kinks",
+]
 
 Expr = Any
 
@@ -66,10 +76,11 @@ def even_parts(term: Interaction, d: int) -> EvenParts | None:
         return None
     kink, rest = 0.0, expr
     if d == 1:
-        kinks, rest = take_kinks(expr)
-        if any(location != 0.0 for location in kinks):
+        kinks, rest = take_kinks(expr, 1)
+        weights = at_places(kinks)
+        if any(location != 0.0 for location in weights):
             return None
-        kink = kinks.get(0.0, 0.0)
+        kink = weights.get(0.0, 0.0)
     A = second_derivatives(rest, own)
     if A is not None and not any(slopes_at_zero(rest, own)):
         matrix = A if own == d else float(A[0, 0]) * np.eye(d)
@@ -83,7 +94,8 @@ def even_parts(term: Interaction, d: int) -> EvenParts | None:
 @lru_cache(maxsize=256)
 def split_potentials(potentials: tuple[Potential, ...], d: int) -> Kinked | None:
     """Potentials on the line with kinks in one place; None when they are not that."""
-    if d != 1 or any(term.prox is not None for term in potentials):
+    users = (t for t in potentials if not isinstance(t.function, ProxField))
+    if d != 1 or any(term.prox is not None for term in users):
         return None
     weights: dict[float, float] = {}
     smooth: list[Any] = []
@@ -94,8 +106,8 @@ def split_potentials(potentials: tuple[Potential, ...], d: int) -> Kinked | None
         expr = numeric_expr(term.function, 1)
         if expr is None:
             return None
-        kinks, rest = take_kinks(expr)
-        for location, weight in kinks.items():
+        kinks, rest = take_kinks(expr, 1)
+        for location, weight in at_places(kinks).items():
             weights[location] = weights.get(location, 0.0) + term.scale * weight
         part = Potential(rest, scale=term.scale)
         if not part.function.smooth:
@@ -107,9 +119,12 @@ def split_potentials(potentials: tuple[Potential, ...], d: int) -> Kinked | None
     return Kinked(weight, location, tuple(smooth))
 
 
-def numeric_expr(function: Any, d: int) -> Expr | None:
-    """Formula in ``coordinates(d)`` with numbers for its parameters, if it has one."""
-    if function.time_dependent:
+def numeric_expr(function: Any, d: int, timed: bool = False) -> Expr | None:
+    """Formula in ``coordinates(d)`` with numbers for its parameters, if it has one.
+
+    None also for one that depends on time, unless ``timed``.
+    """
+    if function.time_dependent and not timed:
         return None
     expr = function.expr(d)
     parameters = function.parameters or {}
@@ -153,36 +168,65 @@ def slopes_at_zero(expr: Expr, d: int) -> list[float]:
     return [float(sympy.diff(expr, x).subs(origin)) for x in axes]
 
 
-def take_kinks(expr: Expr) -> tuple[dict[float, float], Expr]:
-    """Split sum_k c_k |x - p_k| off a formula in x: {p_k: c_k} and the rest."""
+@dataclass(frozen=True, eq=False)
+class Kink:
+    """weight |x_axis - place|; both are sympy expressions of time."""
+
+    axis: int
+    place: Expr
+    weight: Expr
+
+
+def take_kinks(expr: Expr, d: int) -> tuple[list[Kink], Expr]:
+    """Split sums of c |x_i - p| off a formula in ``coordinates(d)``, and the rest.
+
+    c and p may depend on time; max and min of two arguments are such sums as well.
+    """
     import sympy
 
     from flows.symbolic.vocabulary import coordinates
 
-    (x,) = coordinates(1)
+    axes = coordinates(d)
+    if expr.has(sympy.Max, sympy.Min):
+        expr = expr.replace(
+            lambda part: isinstance(part, (sympy.Max, sympy.Min)),
+            lambda part: part.rewrite(sympy.Abs),
+        )
     if sympy.count_ops(expr) <= LONGEST:
         expr = sympy.expand_mul(expr)
-    kinks: dict[float, float] = {}
-    rest = []
+    kinks, rest = [], []
     for part in sympy.Add.make_args(expr):
-        factor, inner = part.as_independent(x, as_Add=False)
-        found = linear_kink(inner, x)
-        if found is None or not factor.is_number:
+        factor, inner = part.as_independent(*axes, as_Add=False)
+        kink = linear_kink(factor, inner, axes)
+        if kink is None:
             rest.append(part)
-            continue
-        location, slope = found
-        kinks[location] = kinks.get(location, 0.0) + float(factor) * slope
+        else:
+            kinks.append(kink)
     return kinks, sympy.Add(*rest)
 
 
-def linear_kink(expr: Expr, x: Any) -> tuple[float, float] | None:
-    """(p, a) of |a (x - p)|, None for any other expression."""
+def linear_kink(factor: Expr, expr: Expr, axes: tuple[Any, ...]) -> Kink | None:
+    """factor |a (x_i - p)|, None for any other expression."""
     import sympy
 
     if not isinstance(expr, sympy.Abs):
         return None
     (inner,) = expr.args
+    named = [i for i, x in enumerate(axes) if inner.has(x)]
+    if len(named) != 1:
+        return None
+    x = axes[named[0]]
     slope = sympy.diff(inner, x)
     if not slope.is_number or slope == 0:
         return None
-    return float(-inner.subs(x, 0) / slope), abs(float(slope))
+    place = sympy.expand_mul(-inner.subs(x, 0) / slope)
+    return Kink(named[0], place, factor * abs(slope))
+
+
+def at_places(kinks: list[Kink]) -> dict[float, float]:
+    """Weights by place, of kinks on the line that do not depend on time."""
+    weights: dict[float, float] = {}
+    for kink in kinks:
+        place = float(kink.place)
+        weights[place] = weights.get(place, 0.0) + float(kink.weight)
+    return weights

@@ -20,6 +20,7 @@ from flows.energies import (
 from flows.measures import Histogram, cell_masses
 from flows.spaces.base import Space, check_device, refuse
 from flows.spaces.cloud import check_drift
+from flows.spaces.diffusion import refuse_backward
 from flows.spaces.grid_flows import GridFlow, LinearGridFlow
 from flows.spaces.grid_nonlinear import NonlinearGridFlow
 from flows.transport import wasserstein
@@ -304,33 +305,9 @@ class Grid(Space):
                 case _:
                     raise refuse(term, self)
         temperature = total_temperature(energy)
-        self._refuse_backward(energy, temperature, internal)
+        refuse_backward(energy, self)
         kind = NonlinearGridFlow if internal else LinearGridFlow
         return kind(self, energy, temperature, tuple(internal), drift)
-
-    def _refuse_backward(
-        self, energy: Energy, temperature: float, internal: list[Internal]
-    ) -> None:
-        """TypeError where T + rho U''(rho) < 0 at one of 181 densities (with a U)."""
-        rho = np.logspace(-6.0, 3.0, 181)
-        diffusion, size = np.full_like(rho, temperature), np.zeros_like(rho)
-        inside = np.full(rho.shape, True)
-        with np.errstate(all="ignore"):
-            for term in internal:
-                part = term.scale * term.function.enthalpy_slope(rho)
-                diffusion, size = diffusion + part, size + np.abs(part)
-                inside &= np.isfinite(term.function.value(rho))
-        backward = inside & (diffusion < -1e-9 * (abs(temperature) + size))
-        if not backward.any():
-            return
-        i = int(np.argmax(backward))
-        diffusive = [x for x in energy.terms if isinstance(x, (Entropy, Internal))]
-        raise refuse(
-            min(diffusive, key=lambda term: term.scale),
-            self,
-            f"the diffusion T + rho U''(rho) of {energy!r} is {diffusion[i]:.3g} at "
-            f"rho = {rho[i]:.3g}, and backward diffusion is ill-posed",
-        )
 
 
 def check_boundary(boundary: Any, d: int) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from flows.arrays import all_finite, array_like, dtype_name, namespace, to_numpy
 from flows.energies import Sum
-from flows.linear import NewtonFailure, minimize_newton, newton
+from flows.linear import NewtonFailure, newton
 from flows.spaces.formulas import Kinked, split_potentials
 from flows.spaces.kinks import kink_prox
 from flows.spaces.pairs import Pairs, ranks
-from flows.spaces.pointwise import pointwise_prox, positive_definite
+from flows.spaces.pointwise import pointwise_prox
+from flows.spaces.systems import positive_definite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,7 +293,7 @@ def increasing_root(
 def solve_dense(
     potentials: Potentials, pairs: Pairs, t: float, w: Array, h: float, start: Array
 ) -> Array:
-    """Newton's method on the full Hessian of n E(v) + |v - w|^2 / 2h."""
+    """argmin_v n E(v) + |v - w|^2 / 2h, with the full Hessian."""
     xp = namespace(w)
     n, d = w.shape
     if n * d > LARGEST_DENSE:
@@ -303,42 +304,33 @@ def solve_dense(
         )
     smooth_pairs = Pairs(pairs.matrix, rest=pairs.rest)
 
-    def parts(x: Array) -> tuple[float, float, float]:
-        move = 0.5 * float(xp.sum((x - w) ** 2))
-        V = total_potential("value_at", potentials, t, x) if potentials else None
-        pull = 0.0 if V is None else h * float(xp.sum(V))
-        return move, pull, h * n * smooth_pairs.energy(t, x)
-
-    def value(z: Array) -> float:
-        return sum(parts(xp.reshape(z, (n, d))))
+    def value(z: Array) -> Array:
+        x = xp.reshape(z, (n, d))
+        W = array_like(n * smooth_pairs.energy(t, x), w)
+        if not potentials:
+            return W
+        return W + xp.sum(total_potential("value_at", potentials, t, x))
 
     def gradient(z: Array) -> Array:
         x = xp.reshape(z, (n, d))
-        g, force = x - w, smooth_pairs.force(t, x)
-        g = g if force is None else g - h * force
+        force = smooth_pairs.force(t, x)
+        g = xp.zeros_like(x) if force is None else -force
         if potentials:
-            g = g + h * total_potential("gradient_at", potentials, t, x)
+            g = g + total_potential("gradient_at", potentials, t, x)
         return xp.reshape(g, (-1,))
 
-    def solve(z: Array, g: Array) -> Array:
-        x = xp.reshape(z, (n, d))
-        return solve_positive(dense_hessian(potentials, smooth_pairs, t, x, h), g)
+    def hessian(z: Array) -> Array:
+        return dense_hessian(potentials, smooth_pairs, t, xp.reshape(z, (n, d)))
 
-    result = minimize_newton(
-        value,
-        gradient,
-        solve,
-        xp.reshape(start, (-1,)),
-        tol=decrement_tolerance(w),
-        floor=8.0 * float(np.finfo(dtype_name(w)).eps) * sum(map(abs, parts(start))),
+    flat = xp.reshape(w, (-1,))
+    first = xp.reshape(start, (-1,))
+    return xp.reshape(
+        pointwise_prox(value, gradient, hessian, flat, h, first)[0], (n, d)
     )
-    return xp.reshape(result.x, (n, d))
 
 
-def dense_hessian(
-    potentials: Potentials, pairs: Pairs, t: float, x: Array, h: float
-) -> Array:
-    """I + h n Hess E at points (n, d), as a matrix (nd, nd)."""
+def dense_hessian(potentials: Potentials, pairs: Pairs, t: float, x: Array) -> Array:
+    """n Hess E at points (n, d), as a matrix (nd, nd)."""
     xp = namespace(x)
     n, d = x.shape
     blocks = array_like(np.zeros((n, n, d, d)), x)
@@ -351,7 +343,7 @@ def dense_hessian(
         own = own + total_potential("hessian_at", potentials, t, x)
     diagonal = array_like(np.eye(n), x)[:, :, None, None]
     H = xp.permute_dims(blocks + diagonal * own[:, None], (0, 2, 1, 3))
-    return array_like(np.eye(n * d), x) + h * xp.reshape(H, (n * d, n * d))
+    return xp.reshape(H, (n * d, n * d))
 
 
 def solve_positive(H: Array, g: Array) -> Array:

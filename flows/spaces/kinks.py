@@ -1,31 +1,55 @@
-"""Proximal steps of potentials with kinks: what is recognized, and how it is solved.
+"""Potentials with kinks: what is recognized, and the parts that it splits into.
 
-Recognized are V(x) = phi(|x|) in any dimension, with phi' nondecreasing, and
-V(x) = sum_i a_i |x_i| + S(x) with a_i >= 0 and S smooth. A user's ``prox`` goes first.
+V = S + R with S smooth and R a convex function that knows its proximal map. R may be
+any of ``flows.nonsmooth``, a user's ``prox``, and in typed formulas sums of
+a |x_i - p| with a >= 0, multiples of r = |x|, and phi(r) with phi' nondecreasing.
+Weights and places of typed kinks may depend on time.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, to_numpy
-from flows.linear import NewtonFailure
+from flows.arrays import to_numpy
+from flows.energies import Potential
+from flows.nonsmooth import ProxField
+from flows.nonsmooth.norms import L2
+from flows.nonsmooth.radial import EachRadial, Radial
+from flows.nonsmooth.separable import Kinks
+from flows.nonsmooth.sums import combined
+from flows.nonsmooth.user import UserField
+from flows.spaces.composite_steps import composite_step
+from flows.spaces.formulas import Kink, numeric_expr, take_kinks
+from flows.symbolic import SeparableField, SymbolicField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flows.energies import Energy
     from flows.flow import Memory
 
-__all__ = ["kink_prox"]
+__all__ = [
+    "Rough",
+    "Split",
+    "explain",
+    "is_rough",
+    "kink_prox",
+    "split_at",
+    "split_terms",
+]
 
 Array = Any
-MOST_ITERATIONS = 200
+Expr = Any
+
+
+def is_rough(term: Any) -> bool:
+    """Whether a potential needs a proximal map of its own."""
+    return term.prox is not None or not term.function.smooth
 
 
 def kink_prox(functional: Energy) -> Callable[..., tuple[Array, Memory]]:
@@ -36,120 +60,264 @@ def kink_prox(functional: Energy) -> Callable[..., tuple[Array, Memory]]:
     TypeError
         When no method is known; the text says what would be.
     """
-    own = [term for term in functional.terms if term.prox is not None]
-    if own:
-        if len(functional.terms) > 1:
-            raise TypeError(
-                "A Potential with `prox` must stand alone: the proximal map of a "
-                "sum is not the sum of the maps."
-            )
-        return UserProx(own[0])
-    forms = known_forms(functional.terms)
-    if forms is None:
-        raise TypeError(
-            f"The proximal step of {functional!r} is not known: it has a kink that is "
-            "neither a function of r = |x| nor a sum of a*abs(x_i) and a smooth part. "
-            "Give `Potential(V, prox=...)`."
-        )
-    return KinkProx(functional, forms)
+    named = {term.function.dimension for term in functional.terms} - {None}
+    # Where the terms fit every dimension, a few are tried.
+    if all(split_terms(functional.terms, d) is None for d in named or (1, 2, 3)):
+        raise TypeError(explain(functional))
+    return KinkProx(functional)
+
+
+@dataclass(frozen=True, eq=False)
+class KinkProx:
+    """Proximal map of a potential that splits into a smooth and a known part."""
+
+    functional: Energy
+
+    def __call__(
+        self, t: Any, u: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        split = split_at(self.functional, u)
+        start = memory[0] if memory else None
+        v = composite_step(split.smooth, split.rough.at(t), t, u, h, start)
+        return v, (v,)
+
+
+def split_at(functional: Energy, u: Array) -> Split:
+    """The parts for states like ``u``.
+
+    Raises
+    ------
+    TypeError
+        Where they are not known in this dimension.
+    """
+    split = split_terms(functional.terms, u.shape[-1])
+    if split is None:
+        raise TypeError(explain(functional, u.shape[-1]))
+    return split
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """V = the sum of the potentials ``smooth`` + ``rough``."""
+
+    smooth: tuple[Potential, ...]
+    rough: Rough
+
+
+@dataclass(frozen=True, eq=False)
+class Rough:
+    """A sum of known functions and typed kinks, which may depend on time."""
+
+    fields: tuple[ProxField, ...]
+    kinks: tuple[tuple[int | None, Any, Any], ...] = ()
+    size: int | None = None
+    _known: list[ProxField] = field(default_factory=list, repr=False)
+
+    @property
+    def timed(self) -> bool:
+        """Whether some kink depends on time."""
+        return any(callable(v) for kink in self.kinks for v in kink[1:])
+
+    def at(self, t: Any) -> ProxField:
+        """The function at time t.
+
+        Raises
+        ------
+        ValueError
+            For a kink whose weight is negative at this time.
+        """
+        if self._known and not self.timed:
+            return self._known[0]
+        fields = [*self.fields, *self._kinks_at(t)]
+        whole = combined(fields)
+        if whole is None:
+            raise TypeError(unknown_sum(fields))
+        if not self.timed:
+            self._known.append(whole)
+        return whole
+
+    def _kinks_at(self, t: Any) -> list[ProxField]:
+        """Typed kinks as one field for each, to be merged; (b, 1) times as rows."""
+        t = to_numpy(t) if getattr(t, "ndim", 0) else t
+        found: dict[tuple[int | None, Any], Any] = {}
+        for axis, p, a in self.kinks:
+            at, weight = (v(t) if callable(v) else v for v in (p, a))
+            key = (axis, at if np.ndim(at) == 0 else id(at))
+            before = found.get(key, (at, 0.0))[1]
+            found[key] = at, before + weight
+        fields: list[ProxField] = []
+        for (axis, _), (at, weight) in found.items():
+            if np.any(np.asarray(weight) < 0.0):
+                raise ValueError(
+                    f"The weight of a kink is {np.min(weight):g} at t = {t}; a "
+                    "proximal step needs weights >= 0."
+                )
+            where = np.ones(1) if axis is None else np.eye(self.size or 1)[axis]
+            a, p = (np.asarray(v, dtype=float) * where for v in (weight, at))
+            if np.any(a):
+                size = None if axis is None else self.size
+                fields.append(Kinks(a[None], a[None], p[None], "kinks", size))
+        if not fields and not self.fields:
+            zero = np.zeros((1, 1))
+            fields.append(Kinks(zero, zero, zero, "kinks"))
+        return fields
 
 
 @lru_cache(maxsize=256)
-def known_forms(terms: tuple[Any, ...]) -> dict[int, Form] | None:
-    """Recognized forms by dimension, or None when there is none.
+def split_terms(terms: tuple[Any, ...], d: int) -> Split | None:
+    """The smooth and the rough part in dimension d; None when V has no known split.
 
-    Every step asks, and sympy is slow. Where the terms fit every dimension, 1, 2 and 3
-    are tried, and others added when they are met.
+    Every step asks, and sympy is slow.
     """
-    if any(term.time_dependent for term in terms):
+    smooth: list[Potential] = []
+    fields: list[ProxField] = []
+    kinks: list[tuple[int | None, Any, Any]] = []
+    for term in terms:
+        function = term.function
+        if isinstance(function, ProxField) or term.prox is not None:
+            if term.scale < 0.0:
+                return None
+            own = isinstance(function, ProxField)
+            fields.append(function.scaled(term.scale) if own else UserField(term))
+        elif function.smooth:
+            smooth.append(term)
+        else:
+            found = split_formula(term, d)
+            if found is None:
+                return None
+            smooth.extend(found.smooth)
+            fields.extend(found.rough.fields)
+            kinks.extend(found.rough.kinks)
+    if not combinable(fields, kinks):
+        # Those with a Lipschitz gradient may count as smooth.
+        gentle = [field for field in fields if math.isfinite(field.lipschitz)]
+        smooth.extend(Potential(field) for field in gentle)
+        fields = [field for field in fields if field not in gentle]
+        if not combinable(fields, kinks):
+            return None
+    return Split(tuple(smooth), Rough(tuple(fields), tuple(kinks), d))
+
+
+def combinable(fields: Sequence[ProxField], kinks: Sequence[Any]) -> bool:
+    """Whether the sum has a proximal map, and constant kinks have weights >= 0."""
+    weights: dict[Any, float] = {}
+    for axis, p, a in kinks:
+        if not callable(p) and not callable(a):
+            weights[axis, p] = weights.get((axis, p), 0.0) + a
+    if any(a < 0.0 for a in weights.values()):
+        return False
+    # At weight 1 in the place of the unknown one.
+    ones = np.ones((1, 1))
+    stand_in = [Kinks(ones, ones, 0.0 * ones, "kinks")] if kinks else []
+    if any(p for _, p, _ in kinks) and fields:
+        stand_in = [Kinks(ones, ones, ones, "kinks")]
+    return not (fields or stand_in) or combined([*fields, *stand_in]) is not None
+
+
+def split_formula(term: Any, d: int) -> Split | None:
+    """The same for one typed formula."""
+    function = term.function
+    if isinstance(function, SeparableField):
+        expr = numeric_expr(function, 1, timed=True)
+        if expr is None:
+            return None
+        typed, rest = take_kinks(expr, 1)
+        kinks = [(None, *in_time(kink, term.scale)) for kink in typed]
+        part: Any = SeparableField(rest)
+        if not part.smooth:
+            found = split_rest(rest, kinks, term.scale, 1)
+            return found if d == 1 or found is None else every(found, d)
+        smooth = (Potential(part, scale=term.scale),) if rest != 0 else ()
+        return Split(smooth, Rough((), tuple(kinks), d))
+    if function.dimension not in (None, d):
         return None
-    named = {term.function.dimension for term in terms} - {None}
-    found = {d: form_of(terms, d) for d in (named or (1, 2, 3))}
-    return {d: form for d, form in found.items() if form is not None} or None
+    expr = numeric_expr(function, d, timed=True)
+    if expr is None:
+        return None
+    typed, rest = take_kinks(expr, d)
+    own = [(kink.axis, *in_time(kink, term.scale)) for kink in typed]
+    return split_rest(rest, own, term.scale, d)
 
 
-@dataclass(frozen=True, eq=False)
-class UserProx:
-    """The user's ``prox(x, h)`` of an unscaled V."""
-
-    term: Any
-
-    def __call__(
-        self, t: float, u: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        v = self.term.prox(u, h * self.term.scale)
-        if v is None:
-            raise TypeError("`prox` returned None; did you forget `return`?")
-        if tuple(getattr(v, "shape", ())) != tuple(u.shape):
-            raise ValueError(
-                f"`prox` returned shape {tuple(np.shape(v))} for points of shape "
-                f"{tuple(u.shape)}; they must be equal."
-            )
-        return v, ()
+def every(found: Split, d: int) -> Split | None:
+    """A split on the line, for every coordinate."""
+    fields = []
+    for one in found.rough.fields:
+        if not isinstance(one, Radial):
+            return None
+        fields.append(EachRadial(one))
+    smooth = tuple(
+        Potential(SeparableField(term.V.source), scale=term.scale)
+        for term in found.smooth
+    )
+    return Split(smooth, Rough(tuple(fields), found.rough.kinks, d))
 
 
-@dataclass(frozen=True, eq=False)
-class Form:
-    """A recognized potential: ``weights`` a_i and the functions of the smooth part.
-
-    ``radial`` holds phi, phi', phi'' of one variable instead.
-    """
-
-    weights: np.ndarray
-    smooth: tuple[Callable[..., Any], ...] = ()
-    radial: tuple[Callable[..., Any], ...] = ()
-
-
-def form_of(terms: tuple[Any, ...], d: int) -> Form | None:
-    """The recognized form in dimension d, or None."""
+def split_rest(rest: Expr, kinks: list[Any], scale: float, d: int) -> Split | None:
+    """What remains of a formula without its kinks: smooth, or a function of |x|."""
     import sympy
 
-    from flows.symbolic.vocabulary import coordinates, parameter, to_sympy
+    parts = sympy.Add.make_args(rest)
+    rough = [part for part in parts if has_kink(part, d)]
+    gentle = sympy.Add(*(part for part in parts if part not in rough))
+    fields: tuple[ProxField, ...] = ()
+    if rough:
+        found = radial(scale * sympy.Add(*rough), d)
+        if found is None:
+            return None
+        fields = (found,)
+    smooth: tuple[Potential, ...] = ()
+    if gentle != 0:
+        smooth = (Potential(in_dimension(gentle, d), scale=scale),)
+    return Split(smooth, Rough(fields, tuple(kinks), d))
 
-    parts = []
-    for term in terms:
-        if term.function.dimension not in (None, d):
-            return None
-        part = term.function.expr(d)
-        if part is None:
-            return None
-        values = term.function.parameters or {}
-        numbers = {parameter(name): float(v) for name, v in values.items()}
-        parts.append(term.scale * to_sympy(part).subs(numbers))
+
+def has_kink(expr: Expr, d: int) -> bool:
+    """Whether a formula in coordinates has a kink, that of roots of r^2 included."""
+    import sympy
+
+    from flows.symbolic.vocabulary import coordinates
+
+    square = sum(x**2 for x in coordinates(d))
+    roots = (p for p in expr.atoms(sympy.Pow) if p.exp.is_number and p.exp < 1)
+    if any((root.base - square).expand() == 0 for root in roots):
+        return True
+    return not in_dimension(expr, d).smooth
+
+
+def in_dimension(expr: Expr, d: int) -> SymbolicField:
+    """A formula of points (.., d), also where it does not name the last coordinate."""
+    from flows.symbolic.vocabulary import coordinates
+
+    result = SymbolicField(expr)
+    names = result.names | {str(coordinates(d)[-1])}
+    object.__setattr__(result, "names", names)
+    return result
+
+
+def in_time(kink: Kink, scale: float) -> tuple[Any, Any]:
+    """Place and weight of a kink: numbers, or functions of time."""
+    return moment(kink.place), moment(scale * kink.weight)
+
+
+def moment(expr: Expr) -> Any:
+    """A number, or a function of NumPy times."""
+    import sympy
+
+    if expr.is_number:
+        return float(expr)
+    return sympy.lambdify(sorted(expr.free_symbols, key=str), expr, "numpy")
+
+
+def radial(expr: Expr, d: int) -> ProxField | None:
+    """phi(|x|), if ``expr`` is one with phi' nondecreasing where sampled."""
+    import sympy
+
+    from flows.symbolic.vocabulary import coordinates
+
     symbols = coordinates(d)
-    expr = sympy.nsimplify(sympy.expand(sympy.Add(*parts)), rational=True)
     if expr.free_symbols - set(symbols):
         return None
-    return separate(expr, symbols) or radial(expr, symbols)
-
-
-def separate(expr: Any, symbols: tuple[Any, ...]) -> Form | None:
-    """Form sum a_i |x_i| + S(x), if ``expr`` is one."""
-    import sympy
-
-    weights = np.zeros(len(symbols))
-    for i, x in enumerate(symbols):
-        a = expr.coeff(sympy.Abs(x))
-        if not a.is_number or float(a) < 0:
-            return None
-        weights[i] = float(a)
-        expr = sympy.expand(expr - a * sympy.Abs(x))
-    kinks = (sympy.Abs, sympy.sign, sympy.Max, sympy.Min, sympy.Heaviside)
-    roots = [p for p in expr.atoms(sympy.Pow) if not p.exp.is_Integer or p.exp < 0]
-    if expr.has(*kinks) or any(p.base.free_symbols for p in roots):
-        return None
-    gradient = [sympy.diff(expr, x) for x in symbols]
-    hessian = [[sympy.diff(g, x) for x in symbols] for g in gradient]
-    functions = tuple(
-        sympy.lambdify(symbols, f, "numpy") for f in (expr, gradient, hessian)
-    )
-    return Form(weights, smooth=functions)
-
-
-def radial(expr: Any, symbols: tuple[Any, ...]) -> Form | None:
-    """Form phi(|x|), if ``expr`` is one with phi' nondecreasing where sampled."""
-    import sympy
-
     s = sympy.Symbol("s", positive=True)
     phi = expr.subs(dict.fromkeys(symbols[1:], 0)).subs(symbols[0], s)
     length = sympy.sqrt(sum(x**2 for x in symbols))
@@ -157,112 +325,42 @@ def radial(expr: Any, symbols: tuple[Any, ...]) -> Form | None:
     point = {x: sympy.Rational(7 + 3 * i, 5) for i, x in enumerate(symbols)}
     signs = {x: (-1) ** (i + 1) * v for i, (x, v) in enumerate(point.items())}
     for at in (point, signs):
-        if abs(float(sympy.N((expr - back).subs(at)))) > 1e-12:
+        if abs(complex(sympy.N((expr - back).subs(at)))) > 1e-12:
             return None
-    first, second = sympy.diff(phi, s), sympy.diff(phi, s, 2)
-    functions = tuple(sympy.lambdify(s, f, "numpy") for f in (phi, first, second))
+    slope = sympy.diff(phi, s)
+    if slope.is_number and slope >= 0:
+        return L2(float(slope))
+    functions = [sympy.lambdify(s, f, "numpy") for f in (phi, slope, slope.diff(s))]
     samples = np.logspace(-6, 3, 40)
     with np.errstate(all="ignore"):
         slopes = np.broadcast_to(functions[1](samples), samples.shape)
     if not (np.diff(slopes) >= -1e-9 * (1 + np.abs(slopes[1:]))).all() or slopes[0] < 0:
         return None
-    return Form(np.zeros(len(symbols)), radial=functions)
+    return Radial(tuple(functions), str(expr))
 
 
-class KinkProx:
-    """Proximal map of a recognized potential; the form is found once per dimension."""
-
-    def __init__(self, functional: Energy, forms: dict[int, Form]) -> None:
-        self.functional = functional
-        self.forms = forms
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return kink_prox, (self.functional,)
-
-    def __call__(
-        self, t: float, u: Array, h: float, memory: Memory
-    ) -> tuple[Array, Memory]:
-        x = to_numpy(u).astype(np.float64)
-        d = x.shape[-1]
-        if d not in self.forms:
-            form = form_of(self.functional.terms, d)
-            if form is None:
-                raise TypeError(
-                    f"The proximal step of {self.functional!r} is not known in R^{d}."
-                )
-            self.forms[d] = form
-        form = self.forms[d]
-        step = radial_step if form.radial else separate_step
-        rows = [step(form, row, h) for row in x.reshape(-1, d)]
-        return array_like(np.array(rows).reshape(x.shape), u), ()
+def unknown_sum(fields: Sequence[ProxField]) -> str:
+    """Why the sum of these functions has no proximal step."""
+    listed = " + ".join(map(repr, fields))
+    return (
+        f"The proximal map of the sum {listed} is not known: keep one of them, or "
+        "replace one by its `fl.theory.moreau_envelope(.., h)`, which is smooth."
+    )
 
 
-def radial_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
-    """s u/|u| with s + h phi'(s) = |u|, or 0 where no s > 0 has it."""
-    length = float(np.linalg.norm(u))
-    if length == 0.0:
-        return u
-    slope = form.radial[1]
-
-    def excess(s: float) -> float:
-        with np.errstate(all="ignore"):
-            return s + h * float(slope(s)) - length
-
-    tiny = length * 1e-300 + 1e-300
-    if excess(tiny) >= 0.0:
-        return np.zeros_like(u)
-    from scipy.optimize import brentq
-
-    s = float(brentq(excess, tiny, length, xtol=1e-300, rtol=8.9e-16, maxiter=500))
-    return (s / length) * u
-
-
-def soft(x: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Soft threshold sign(x) (|x| - a)_+."""
-    return np.asarray(np.sign(x) * np.maximum(np.abs(x) - a, 0.0))
-
-
-def separate_step(form: Form, u: np.ndarray, h: float) -> np.ndarray:
-    """argmin S(v) + sum a_i |v_i| + |v - u|^2 / 2h by a semismooth Newton method.
-
-    The signs of v are those of the soft threshold of a gradient step; on the set where
-    v is not 0 the equation is smooth and Newton's method solves it. A step that does
-    not lower the objective is halved.
-    """
-    value, gradient, hessian = form.smooth
-
-    def objective(v: np.ndarray) -> float:
-        move = float(np.sum((v - u) ** 2))
-        return float(h * value(*v) + h * form.weights @ np.abs(v) + 0.5 * move)
-
-    def slope(v: np.ndarray) -> np.ndarray:
-        return np.asarray(h * np.array(gradient(*v), dtype=float) + v - u)
-
-    v = soft(u, h * form.weights)
-    best = objective(v)
-    for _ in range(MOST_ITERATIONS):
-        matrix = np.eye(len(u)) + h * np.array(hessian(*v), dtype=float)
-        scale = 1.0 / max(1e-12, float(np.abs(matrix).sum(axis=1).max()))
-        g = slope(v)
-        target = soft(v - scale * g, scale * h * form.weights)
-        # The natural residual of the optimality condition.
-        size = 1.0 + float(np.abs(u).max())
-        if float(np.abs(v - target).max()) <= 4e-16 * size * max(scale, 1e-3):
-            return v
-        active = target != 0.0
-        newton = np.zeros_like(v)
-        if active.any():
-            signs = np.sign(target[active])
-            inner = matrix[np.ix_(active, active)]
-            rest = g[active] + h * form.weights[active] * signs
-            rest -= matrix[np.ix_(active, ~active)] @ v[~active]
-            newton[active] = v[active] - np.linalg.solve(inner, rest)
-        candidates = [newton, target]
-        values = [
-            objective(c) if np.isfinite(c).all() else math.inf for c in candidates
-        ]
-        choice = 0 if values[0] <= values[1] else 1
-        if values[choice] >= best - 1e-16 * abs(best):
-            return candidates[choice] if values[choice] <= best else v
-        v, best = candidates[choice], values[choice]
-    raise NewtonFailure("the proximal step did not converge", [best])
+def explain(functional: Energy, d: int | None = None) -> str:
+    """Why the proximal step of an energy is not known (in R^d)."""
+    terms = functional.terms
+    rough = [t for t in terms if isinstance(t.function, ProxField) or t.prox]
+    for term in rough:
+        if term.scale < 0.0:
+            return f"{term!r} is not convex, so that its proximal step is not known."
+    if len(rough) > 1:
+        return unknown_sum([t.function for t in rough])
+    if d is not None:
+        return f"The proximal step of {functional!r} is not known in R^{d}."
+    return (
+        f"The proximal step of {functional!r} is not known: it has a kink that is "
+        "neither a sum of a*abs(x_i - p), a >= 0, nor a convex function of r = |x|. "
+        "Give `Potential(V, prox=...)`."
+    )

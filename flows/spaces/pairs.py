@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, is_torch, namespace
+from flows.arrays import array_like, detach, is_torch, namespace
 from flows.spaces.formulas import even_parts
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Pairs:
         if self.matrix is not None:
             y = x - xp.mean(x, axis=0)
             product = y * xp.matmul(y, array_like(self.matrix, x))
-            total += 0.5 * float(xp.sum(product)) / x.shape[0]
+            total += 0.5 * float(detach(xp.sum(product))) / x.shape[0]
         if self.kink != 0.0:
             total += 0.5 * self.kink * mean_distance(x[:, 0])
         for part in self.rest:
@@ -140,7 +140,7 @@ class PairSum:
             alone = equal <= 1
             return values + xp.where(alone, xp.zeros_like(values), at_zero)
 
-        return float(xp.sum(pair_rows(rows, x)[:, 0]) / (2.0 * n**2))
+        return float(detach(xp.sum(pair_rows(rows, x)[:, 0])) / (2.0 * n**2))
 
     def hessian(self, t: float, x: Array) -> Array:
         """Second derivatives at all differences, (n, n, d, d), 0 for equal points.

@@ -1,4 +1,7 @@
-"""Proximal steps of a smooth potential at many points at once, by damped Newton."""
+"""Implicit steps at many points at once, by damped Newton methods.
+
+The only Newton solvers of the spaces of points: vectors, batches and particles.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, namespace
-from flows.linear import NewtonFailure, count_iterations
+from flows.linear import NewtonFailure, Operator, count_iterations, shifted
+from flows.spaces.systems import DenseSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["pointwise_prox"]
+    from flows.spaces.metrics import Metric
+    from flows.spaces.systems import System
+
+__all__ = ["along", "minimize_move", "newton_solve", "pointwise_prox", "solve_equation"]
 
 Array = Any
+Box = tuple[Array, Array]
 MOST_ITERATIONS = 300
 MOST_BACKTRACKS = 40
 MOST_ESCAPES = 3
+
+
+def along(h: Any, axes: int) -> Any:
+    """Steps (b, 1) for arrays of points with so many axes more (fewer if negative)."""
+    if not getattr(h, "ndim", 0):
+        return h
+    return h[..., None] if axes == 1 else h[..., 0]
 
 
 def pointwise_prox(
@@ -25,33 +40,88 @@ def pointwise_prox(
     gradient: Callable[[Array], Array],
     hessian: Callable[[Array], Array],
     u: Array,
-    h: float,
+    h: Any,
     start: Array,
     minimum: bool = False,
+    box: Box | None = None,
 ) -> tuple[Array, int]:
     """argmin_v V(v) + |v - u|^2 / 2h at every point u (.., d); returns v, iterations.
 
-    Newton's method on the Hessian, made positive where V is concave, with a
-    backtracking line search of its own at each point. Every solution satisfies
-    v + h grad V(v) = u to rounding. With ``minimum``, a maximum or a saddle of the
-    objective, where Newton's method would rest, is left along its steepest descent.
+    ``minimize_move`` in the plain metric with Hessians (.., d, d).
+    """
+    identity = array_like(np.eye(u.shape[-1]), u)
+
+    def system(v: Array) -> DenseSystem:
+        return DenseSystem(identity + along(h, 1) * hessian(v))
+
+    return minimize_move(value, gradient, system, u, h, start, minimum, box=box)
+
+
+def minimize_move(
+    value: Callable[[Array], Array],
+    gradient: Callable[[Array], Array],
+    system: Callable[[Array], System],
+    u: Array,
+    h: Any,
+    start: Array,
+    minimum: bool = False,
+    *,
+    metric: Metric | None = None,
+    box: Box | None = None,
+) -> tuple[Array, int]:
+    """argmin_v V(v) + (v - u).M (v - u) / 2h at every point u (.., n).
+
+    Newton's method with a backtracking line search of its own at each point. Every
+    solution satisfies M (v - u) + h grad V(v) = 0 to rounding, or to the tolerance of
+    the system. With ``minimum``, a maximum or a saddle of the objective, where Newton's
+    method would rest, is left along a direction of negative curvature.
+
+    Parameters
+    ----------
+    value, gradient : callable
+        V and its gradient at points (.., n).
+    system : callable
+        ``system(v)``: A = M + h Hess V(v), see ``System``.
+    h : float or array
+        A number, or (b, 1) for points (b, n) with steps of their own.
+    start : array
+        First guess.
+    metric : Metric, optional
+        A constant M; the identity by default.
+    box : pair of arrays, optional
+        Bounds that v keeps, by a projected Newton method [1]_; M must be diagonal.
+
+    Returns
+    -------
+    v : array
+    iterations : int
 
     Raises
     ------
     NewtonFailure
         When some point does not converge; with the largest residual of each iteration.
+
+    References
+    ----------
+    .. [1] D. P. Bertsekas, Projected Newton methods for optimization problems with
+       simple constraints, SIAM J. Control Optim. 20 (1982) 221-246,
+       doi:10.1137/0320018.
     """
     xp = namespace(u)
     eps = float(np.finfo(dtype_name(u)).eps)
-    identity = array_like(np.eye(u.shape[-1]), u)
-    v = start + xp.zeros_like(u)
+    v = inside(start + xp.zeros_like(u), box)
+    weight = 1.0 if metric is None else metric.size(u)
     escapes = MOST_ESCAPES if minimum else 0
     residuals: list[float] = []
-    best, stalled = np.inf, 0
+    best, stalled, tolerance, hint = np.inf, 0, 8.0, ""
     for iteration in range(MOST_ITERATIONS):
         slope = gradient(v)
-        residual = v - u + h * slope
-        size = 1.0 + xp.abs(u) + xp.abs(v) + xp.abs(h * slope)
+        move = v - u if metric is None else metric.apply(u, v - u)
+        residual = move + h * slope
+        size = weight * (1.0 + xp.abs(u) + xp.abs(v)) + xp.abs(h * slope)
+        free = None if box is None else movable(v, residual, box)
+        if free is not None:
+            residual = xp.where(free, residual, xp.zeros_like(residual))
         with np.errstate(invalid="ignore"):
             error = float(xp.max(xp.abs(residual) / size))
         residuals.append(error)
@@ -59,42 +129,40 @@ def pointwise_prox(
             raise NewtonFailure("the gradient is not finite", residuals)
         stalled = 0 if error < 0.5 * best else stalled + 1
         best = min(best, error)
-        done = error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps)
+        done = error <= tolerance * eps or (stalled >= 3 and error <= 1e5 * eps)
         if done and escapes == 0:
             return counted(v, iteration)
-        matrix = identity + h * hessian(v)
+        model = system(v)
+        tolerance, hint = model.tolerance, model.hint
         if done:
-            away = escape(matrix, v)
+            away = model.escape(v)
             if away is None:
                 return counted(v, iteration)
-            v, best, stalled, escapes = v + away, np.inf, 0, escapes - 1
+            v = inside(v + away, box)
+            best, stalled, escapes = np.inf, 0, escapes - 1
             continue
-        if stalled >= 3 and rounded(matrix, v, residual, size, eps):
-            return counted(v, iteration)
-        v = v + line_search(
-            value, v, u, h, residual, newton_direction(matrix, residual)
-        )
-    raise NewtonFailure("Newton's method did not converge", residuals)
+        if stalled >= 3:
+            # Rounding of v alone explains the residual, as for steep V and long h.
+            rounding = 64 * eps * (size + model.reach(v))
+            if bool(xp.all(xp.abs(residual) <= rounding)):
+                return counted(v, iteration)
+        step = model.direction(residual, free, error)
+        v = line_search(value, v, u, h, residual, step, metric, box)
+    raise NewtonFailure("Newton's method did not converge" + hint, residuals)
 
 
-def rounded(matrix: Array, v: Array, residual: Array, size: Array, eps: float) -> bool:
-    """Whether rounding of v alone explains the residual, as for steep V and long h."""
+def inside(v: Array, box: Box | None) -> Array:
+    """The closest point of the box."""
+    if box is None:
+        return v
     xp = namespace(v)
-    reach = xp.matmul(xp.abs(matrix), xp.abs(v)[..., None])[..., 0]
-    return bool(xp.all(xp.abs(residual) <= 64 * eps * (size + reach)))
+    return xp.minimum(xp.maximum(v, box[0]), box[1])
 
 
-def escape(matrix: Array, v: Array) -> Array | None:
-    """Small displacement from saddles along their steepest descent, None without."""
-    xp = namespace(v)
-    if positive_definite(matrix):
-        return None
-    values, vectors = xp.linalg.eigh(matrix)
-    saddle = values[..., :1] < -1e-6
-    if not bool(xp.any(saddle)):
-        return None
-    step = 1e-3 * (1.0 + xp.max(xp.abs(v), axis=-1, keepdims=True))
-    return xp.where(saddle, step * vectors[..., 0], xp.zeros_like(v))
+def movable(v: Array, residual: Array, box: Box) -> Array:
+    """Coordinates that are not held at a bound by their residual."""
+    held = ((v <= box[0]) & (residual > 0.0)) | ((v >= box[1]) & (residual < 0.0))
+    return ~held
 
 
 def counted(v: Array, iterations: int) -> tuple[Array, int]:
@@ -103,59 +171,114 @@ def counted(v: Array, iterations: int) -> tuple[Array, int]:
     return v, iterations
 
 
-def newton_direction(matrix: Array, residual: Array) -> Array:
-    """-matrix^{-1} residual, with |eigenvalues| where the matrix is not positive."""
-    xp = namespace(residual)
-    if matrix.shape[-1] == 1:
-        a = xp.abs(matrix[..., 0])
-        return -residual / xp.where(a < 1e-3, xp.ones_like(a), a)
-    if positive_definite(matrix):
-        return -xp.linalg.solve(matrix, residual[..., None])[..., 0]
-    values, vectors = xp.linalg.eigh(matrix)
-    values = xp.maximum(xp.abs(values), 1e-3 * xp.ones_like(values))
-    inner = xp.matmul(xp.matrix_transpose(vectors), residual[..., None])
-    return -xp.matmul(vectors, inner / values[..., None])[..., 0]
-
-
-def positive_definite(matrix: Array) -> bool:
-    """Whether every matrix of the batch has a Cholesky factor."""
-    try:
-        namespace(matrix).linalg.cholesky(matrix)
-    except Exception as error:
-        # NumPy's and torch's LinAlgError have no common base.
-        if type(error).__name__ not in ("LinAlgError", "_LinAlgError"):
-            raise
-        return False
-    return True
+def row_sums(a: Array, b: Array) -> Array:
+    """a.b over the last axis, by columns where it is short: sums of rows are slow."""
+    if a.ndim == 1 or a.shape[-1] > 4:
+        return namespace(a).sum(a * b, axis=-1)
+    total = a[..., 0] * b[..., 0]
+    for i in range(1, a.shape[-1]):
+        total = total + a[..., i] * b[..., i]
+    return total
 
 
 def line_search(
     value: Callable[[Array], Array],
     v: Array,
     u: Array,
-    h: float,
+    h: Any,
     residual: Array,
     step: Array,
+    metric: Metric | None = None,
+    box: Box | None = None,
 ) -> Array:
-    """The largest of step, step/2, ... at each point that does not raise the value.
+    """The point after the largest of step, step/2, .. that does not raise the value.
 
-    A rise within rounding passes, or Newton could not end.
+    Every member has its own fraction. A rise within rounding passes, or Newton could
+    not end.
     """
     xp = namespace(u)
+    each = along(h, -1)
+
+    def square(x: Array) -> Array:
+        return row_sums(x, x if metric is None else metric.apply(u, x))
 
     def objective(x: Array) -> Array:
-        return h * value(x) + 0.5 * xp.sum((x - u) ** 2, axis=-1)
+        return each * value(x) + 0.5 * square(x - u)
 
-    before = objective(v)
+    first = value(v)
+    before = each * first + 0.5 * square(v - u)
     eps = float(np.finfo(dtype_name(u)).eps)
-    slack = 16 * eps * (xp.abs(before) + xp.abs(h * value(v)) + xp.sum(u * u, axis=-1))
-    slope = xp.sum(residual * step, axis=-1)
+    slack = 16 * eps * (xp.abs(before) + xp.abs(each * first) + square(u))
     part = xp.ones_like(before)
     for _ in range(MOST_BACKTRACKS):
-        after = objective(v + part[..., None] * step)
+        trial = inside(v + part[..., None] * step, box)
+        slope = row_sums(residual, trial - v)
         # A NaN compares false and is halved as well.
-        good = after <= before + 1e-4 * part * slope + slack
+        good = objective(trial) <= before + 1e-4 * slope + slack
         if bool(xp.all(good)):
-            break
+            return trial
         part = xp.where(good, part, 0.5 * part)
-    return part[..., None] * step
+    return inside(v + part[..., None] * step, box)
+
+
+def newton_solve(J: Any, h: Any, r: Array) -> Array:
+    """(I - h J)^{-1} r, of an operator as exactly as Newton's method needs it."""
+    # Six digits a step are enough, and products by differences have few more.
+    tol = 1e-6 if isinstance(J, Operator) else None
+    return shifted(J, h, r, tol=tol).solve(r)
+
+
+def solve_equation(
+    velocity: Callable[[Array], Array],
+    solve: Callable[[Array, Array], Array],
+    w: Array,
+    h: Any,
+    start: Array,
+) -> tuple[Array, int]:
+    """v with v = w + h velocity(v) at every point w (.., n), for no gradient of w.
+
+    Newton's method with backtracking on the largest residual of each point;
+    ``solve(v, r)`` is (I - h J(v))^{-1} r with the Jacobian J of the velocity.
+
+    Raises
+    ------
+    NewtonFailure
+        When some point does not converge; with the largest residual of each iteration.
+    """
+    xp = namespace(w)
+    eps = float(np.finfo(dtype_name(w)).eps)
+    v = start + xp.zeros_like(w)
+
+    def equation(x: Array) -> tuple[Array, Array]:
+        push = h * velocity(x)
+        residual = x - w - push
+        size = 1.0 + xp.abs(x) + xp.abs(w) + xp.abs(push)
+        return residual, xp.max(xp.abs(residual) / size, axis=-1)
+
+    residuals: list[float] = []
+    best, stalled = np.inf, 0
+    residual, each = equation(v)
+    for iteration in range(MOST_ITERATIONS):
+        with np.errstate(invalid="ignore"):
+            error = float(xp.max(each))
+        residuals.append(error)
+        if not np.isfinite(error):
+            raise NewtonFailure("the velocity is not finite", residuals)
+        stalled = 0 if error < 0.5 * best else stalled + 1
+        best = min(best, error)
+        # Differences in the Jacobian and Krylov methods leave convergence linear.
+        if error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps):
+            return counted(v, iteration)
+        if stalled >= 30:
+            break
+        step = -solve(v, residual)
+        part = xp.ones_like(each)
+        for _ in range(MOST_BACKTRACKS):
+            trial = v + part[..., None] * step
+            new, height = equation(trial)
+            good = height <= (1.0 - 1e-4 * part) * each + 4 * eps
+            if bool(xp.all(good)):
+                break
+            part = xp.where(good, part, 0.5 * part)
+        v, residual, each = trial, new, height
+    raise NewtonFailure("Newton's method did not converge", residuals)

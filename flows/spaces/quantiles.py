@@ -26,6 +26,7 @@ from flows.spaces.chain import (
     spread,
 )
 from flows.spaces.cloud import check_count, check_drift, drift_at
+from flows.spaces.diffusion import refuse_backward
 from flows.spaces.formulas import Kinked, split_potentials
 from flows.spaces.implicit import (
     NO_DERIVATIVE,
@@ -102,7 +103,7 @@ class Quantiles(Space):
         Raises
         ------
         TypeError
-            For density terms with n = 1, and for a negative temperature.
+            For density terms with n = 1, and for diffusion that is backward somewhere.
         """
         for term in energy.terms:
             match term:
@@ -111,10 +112,9 @@ class Quantiles(Space):
                 case Entropy() | Internal():
                     if self.n < 2:
                         raise refuse(term, self, "one quantile has no gap; take n >= 2")
-                    if term.scale < 0.0:
-                        raise refuse(term, self, "backward diffusion is ill-posed")
                 case _:
                     raise refuse(term, self)
+        refuse_backward(energy, self)
         return QuantileFlow(self, energy, drift)
 
     def project(self, measure: Any, rng: Any = None) -> Array:
@@ -257,6 +257,10 @@ class QuantileFlow(Flow):
             rho = densities(u)
             total += sum(float(xp.sum(gaps * c.value_at(rho))) for c in self.terms)
         return total
+
+    def inner(self, u: Array, a: Array, b: Array) -> float:
+        """mean a_i b_i, the metric of W_2."""
+        return float(namespace(a).mean(a * b))
 
     def jacobian(self, t: float, u: Array) -> Any:
         """Derivative of ``velocity``: Tridiagonal, or (n, n) when W is not abs(x)."""

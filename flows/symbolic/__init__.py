@@ -26,8 +26,8 @@ from flows.symbolic.formula_densities import (
 )
 from flows.symbolic.formula_fields import SeparableField, SymbolicField
 from flows.symbolic.parser import parse
-from flows.symbolic.programs import numba_gradient
 from flows.symbolic.quadratics import QuadraticField
+from flows.symbolic.scalar_programs import numba_gradient
 
 if TYPE_CHECKING:
     from flows.symbolic.variation import (

@@ -17,9 +17,18 @@ from flows.arrays import dtype_name, import_torch, is_torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call", "check_arity", "check_untouched", "slopes", "slopes_and_rows"]
+__all__ = [
+    "call",
+    "check_arity",
+    "check_untouched",
+    "slopes",
+    "slopes_and_product",
+    "slopes_and_rows",
+]
 
 Array = Any
+MANY = 8
+"""Coordinates from which the rows of a Hessian share a backward pass."""
 
 
 def check_arity(function: Any, count: int, owner: str, hint: str) -> None:
@@ -240,9 +249,26 @@ def slopes_and_rows(
         if shape == tuple(x.shape):
             second = _by(first.sum(), z, keep)
         else:
-            rows = [_by(first[..., i].sum(), z, keep) for i in range(x.shape[-1])]
-            second = torch.stack(rows, -2)
+            second = _rows(first, z, keep)
     return second if is_torch(x) else second.detach().numpy()
+
+
+def slopes_and_product(
+    function: Callable[..., Any],
+    x: Array,
+    v: Array,
+    more: tuple[Any, ...],
+    shape: tuple[int, ...],
+    owner: str,
+) -> Array:
+    """Hessians of a function of points times v (.., d), by two backward passes."""
+    torch = import_torch(f"Differentiating the callable `{owner}`")
+    z, keep = _tracked(function, x)
+    direction = v if is_torch(v) else torch.from_numpy(np.array(v))
+    with torch.enable_grad():
+        first = _slopes(function, z, more, shape, owner, keep=True)
+        product = _by((first * direction).sum(), z, keep)
+    return product if is_torch(x) else product.detach().numpy()
 
 
 def _tracked(function: Any, x: Array) -> tuple[Array, bool]:
@@ -278,6 +304,33 @@ def _slopes(
             f"that torch follows: {_REMEDY}"
         )
     return _by(result.sum(), z, keep)
+
+
+def _rows(first: Array, z: Array, keep: bool) -> Array:
+    """Hessians (.., d, d) from gradients (.., d), many rows in one backward pass."""
+    import torch
+
+    d = z.shape[-1]
+    if d >= MANY and first.requires_grad:
+        rows = torch.eye(d, dtype=z.dtype, device=z.device)
+        shape = (d, *[1] * (z.ndim - 1), d)
+        seeds = rows.reshape(shape).expand(d, *z.shape)
+        try:
+            (found,) = torch.autograd.grad(
+                first,
+                z,
+                seeds,
+                create_graph=keep,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+        except (RuntimeError, UserWarning):
+            # Some operations of torch cannot be batched.
+            found = None
+        if found is not None:
+            return torch.movedim(found, 0, -2)
+    return torch.stack([_by(first[..., i].sum(), z, keep) for i in range(d)], -2)
 
 
 def _by(total: Array, z: Array, keep: bool) -> Array:

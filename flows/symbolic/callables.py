@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import is_torch, namespace
+from flows.arrays import batch_matvec, is_torch, namespace, to_numpy
 from flows.symbolic import autodiff
 from flows.symbolic.fields import Field, points
 
@@ -35,8 +35,10 @@ class CallableField(Field):
         Same arguments, returns (.., d, d). By default torch differentiates twice, or,
         when ``gradient`` is given, central differences of it with a step of
         eps^(1/3) max(1, abs(x_i)), accurate to about 1e-9 in float64, symmetrized.
+        Products with a vector are one difference along it, of the same accuracy.
     time_dependent : bool
-        Whether the functions take the time as second argument.
+        Whether the functions take the time as second argument, a number. A batch whose
+        members have times of their own calls them for each time.
     name : str
         Name of the function, for messages.
 
@@ -90,13 +92,20 @@ class CallableField(Field):
     def _more(self, t: Any) -> tuple[Any, ...]:
         return (t,) if self.time_dependent else ()
 
+    def _own_times(self, t: Any) -> bool:
+        return self.time_dependent and getattr(t, "ndim", 0) > 0
+
     def value(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
+        if self._own_times(t):
+            return by_time(self.value, t, x)
         shape = tuple(x.shape[:-1])
         return autodiff.call(self.function, x, self._more(t), shape, self.name)
 
     def gradient(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
+        if self._own_times(t):
+            return by_time(self.gradient, t, x)
         if self.first is not None:
             shape = tuple(x.shape)
             return autodiff.call(self.first, x, self._more(t), shape, "gradient")
@@ -105,6 +114,8 @@ class CallableField(Field):
 
     def hessian(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
+        if self._own_times(t):
+            return by_time(self.hessian, t, x)
         if self.second is not None:
             shape = (*x.shape, x.shape[-1])
             return autodiff.call(self.second, x, self._more(t), shape, "hessian")
@@ -114,6 +125,30 @@ class CallableField(Field):
         return autodiff.slopes_and_rows(
             self.function, x, self._more(t), shape, self.name
         )
+
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        if self._own_times(t):
+            return by_time(self.hessian_product, t, x, v)
+        if self.second is not None:
+            return batch_matvec(self.hessian(x, t), v)
+        if self.first is not None:
+            return self._difference_along(x, v, t)
+        shape = tuple(x.shape[:-1])
+        return autodiff.slopes_and_product(
+            self.function, x, v, self._more(t), shape, self.name
+        )
+
+    def _difference_along(self, x: Array, v: Array, t: Any) -> Array:
+        """Central difference of the gradient along v, of one step at each point."""
+        xp = namespace(x)
+        size = xp.max(xp.abs(v), axis=-1, keepdims=True)
+        reach = xp.clip(xp.max(xp.abs(x), axis=-1, keepdims=True), min=1.0)
+        base = float(xp.finfo(x.dtype).eps) ** (1 / 3)
+        size = xp.where(size > 0.0, size, xp.ones_like(size))
+        step = base * reach / size
+        change = self.gradient(x + step * v, t) - self.gradient(x - step * v, t)
+        return change / (2.0 * step)
 
     def _differences(self, x: Array, t: Any) -> Array:
         xp = namespace(x)
@@ -154,6 +189,23 @@ class CallableField(Field):
     def __repr__(self) -> str:
         inner = getattr(self.function, "__qualname__", None) or repr(self.function)
         return inner.replace("<locals>.", "")
+
+
+def by_time(function: Callable[..., Array], t: Array, *arrays: Array) -> Array:
+    """function(*arrays, t) for arrays (b, d) whose members have the times t (b, 1).
+
+    The members of one time are evaluated together. Broadcasting ``t`` would be right
+    for gradients or for values, never for both.
+    """
+    times = to_numpy(t).reshape(len(arrays[0]))
+    found, place = np.unique(times, return_inverse=True)
+    groups = [np.flatnonzero(place == i) for i in range(len(found))]
+    parts = [
+        function(*(a[rows] for a in arrays), float(time))
+        for rows, time in zip(groups, found, strict=True)
+    ]
+    back = np.argsort(np.concatenate(groups), kind="stable")
+    return namespace(parts[0]).concat(parts, axis=0)[back]
 
 
 def _copy(x: Array) -> Array:

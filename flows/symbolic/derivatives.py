@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import sympy
 from sympy import Function, Integer, Symbol
 
-from flows.symbolic.vocabulary import RADIUS, axis, power
+from flows.symbolic.vocabulary import RADIUS, axes_of, axis, power
 
 __all__ = [
     "SAFE",
@@ -200,7 +200,7 @@ def radial_is_smooth(expr: Expr, d: int) -> bool:
 
 def _slopes(formula: Expr, d: int) -> dict[int, Expr]:
     names = formula.free_symbols
-    slopes = {i: formula.diff(axis(i)) for i in range(d) if axis(i) in names}
+    slopes = {i: formula.diff(axis(i)) for i in axes_of(names, d)}
     return {i: e for i, e in slopes.items() if e != 0}
 
 
@@ -217,7 +217,7 @@ def _guard(expr: Expr, there: Expr) -> Expr:
 
 
 def _at_zero(expr: Expr, d: int) -> Expr:
-    named = [axis(i) for i in range(d) if axis(i) in expr.free_symbols]
+    named = [axis(i) for i in axes_of(expr.free_symbols, d)]
     return _put(expr, [(RADIUS, 0), *[(x, 0) for x in named]])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import is_torch, namespace
+from flows.arrays import batch_matvec, is_torch, namespace
 from flows.symbolic.formulas import number
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class Field:
     def hessian(self, x: Array, t: Any = 0.0) -> Array:
         """Hessians at points x (.., d), shape (.., d, d)."""
         raise NotImplementedError
+
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        """Hessians times v (.., d) at points x (.., d), without the matrices."""
+        return batch_matvec(self.hessian(x, t), v)
 
     def expr(self, d: int) -> Expr | None:
         """Sympy expression in the symbols ``coordinates(d)`` and t, None if unknown."""
@@ -166,6 +170,9 @@ class Constant(Field):
         x = points(x)
         shape = (*x.shape, x.shape[-1])
         return x.new_zeros(shape) if is_torch(x) else np.zeros(shape, x.dtype)
+
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        return namespace(v).zeros_like(v)
 
     def expr(self, d: int) -> Expr:
         from flows.symbolic.vocabulary import exact

@@ -168,6 +168,11 @@ class SymbolicField(_Formula):
         self.check_dimension(x.shape[-1])
         return programs.hessian(self.formula, x, t, self.parameters)
 
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        self.check_dimension(x.shape[-1])
+        return programs.hessian_product(self.formula, x, v, t, self.parameters)
+
     def expr(self, d: int) -> Expr:
         self.check_dimension(d)
         return _display(self.formula, d)
@@ -218,24 +223,28 @@ class SeparableField(_Formula):
     def _listed(self) -> str:
         return "the one variable x, t, pi, e"
 
-    def _each(self, order: int, x: Array, t: Any) -> Array:
+    def each(self, order: int, x: Array, t: Any = 0.0) -> Array:
+        """Derivative of ``order`` of each coordinate's part at x (.., d), (.., d)."""
         from flows.symbolic.vocabulary import axis
 
         return programs.elementwise(self.formula, axis(0), order, x, t, self.parameters)
 
     def value(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
-        return namespace(x).sum(self._each(0, x, t), axis=-1)
+        return namespace(x).sum(self.each(0, x, t), axis=-1)
 
     def gradient(self, x: Array, t: Any = 0.0) -> Array:
-        return self._each(1, points(x), t)
+        return self.each(1, points(x), t)
 
     def hessian(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
-        second = self._each(2, x, t)
+        second = self.each(2, x, t)
         xp = namespace(x)
         eye = xp.eye(x.shape[-1], dtype=x.dtype, device=getattr(x, "device", None))
         return xp.where(eye != 0, second[..., None], xp.zeros_like(eye))
+
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        return self.each(2, points(x), t) * v
 
     def expr(self, d: int) -> Expr:
         import sympy

@@ -21,8 +21,7 @@ __all__ = [
     "elementwise",
     "gradient",
     "hessian",
-    "numba_gradient",
-    "scalar_source",
+    "hessian_product",
     "value",
 ]
 
@@ -59,7 +58,7 @@ def _assemble(expressions: list[Expr], d: int, torch: bool, layout: Any) -> _Pro
     square = bool(used & length) or any(
         e.has(derivatives.at_origin) for e in expressions
     )
-    axes = [i for i in range(d) if vocabulary.axis(i) in used]
+    axes = vocabulary.axes_of(used, d)
     known = {*length, vocabulary.TIME, *map(vocabulary.axis, axes)}
     rest = sorted(used - known, key=str)
     arguments = [vocabulary.axis(i) for i in axes]
@@ -246,6 +245,59 @@ def hessian(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Arra
     return result
 
 
+def hessian_product(
+    expr: Expr, x: Array, v: Array, t: Any, parameters: Mapping[str, Any]
+) -> Array:
+    """Hessians of a formula at x (.., d) times v (.., d), without the matrices."""
+    if x.ndim > 1 and x.shape[0] > BLOCK and _splits(x, t, parameters):
+        product = np.empty(x.shape, x.dtype)
+        for some in _blocks(len(x)):
+            product[some] = hessian_product(expr, x[some], v[some], t, parameters)
+        return product
+    xp = namespace(x)
+    program = _hessian_program(expr, x.shape[-1], is_torch(x))
+    explicit, mixed, has_outer, has_radial, unit = program.layout
+    outputs = list(_run(program, x, t, parameters))
+    parts: dict[int, Any] = {}
+
+    def add(i: int, term: Any) -> None:
+        parts[i] = parts[i] + term if i in parts else term
+
+    for i, j in explicit:
+        part = outputs.pop(0)
+        add(i, part * v[..., j])
+        if i != j:
+            add(j, part * v[..., i])
+    n = _direction(x) if unit and (mixed or has_outer) else x
+    along = xp.sum(n * v, axis=-1) if mixed or has_outer else 0.0
+    length = 0.0
+    for i in mixed:
+        part = outputs.pop(0)
+        add(i, part * along)
+        length = length + part * v[..., i]
+    if has_outer:
+        length = length + outputs.pop(0) * along
+    result = _columns_of(parts, x)
+    if mixed or has_outer:
+        result = result + _column(length) * n
+    return result + _column(outputs.pop(0)) * v if has_radial else result
+
+
+def _columns_of(parts: Mapping[int, Any], x: Array) -> Array:
+    """Array of the shape of x with some columns, the others 0."""
+    xp = namespace(x)
+    if not parts:
+        return xp.zeros_like(x)
+    if is_torch(x):
+        shape = x.shape[:-1]
+        columns = [_shaped(parts.get(i, 0.0), x, shape) for i in range(x.shape[-1])]
+        return xp.stack(columns, axis=-1)
+    result = np.zeros(x.shape, x.dtype)
+    for i, part in parts.items():
+        result[..., i] = part
+    return result
+
+
 def _direction(x: Array) -> Array:
     """x / abs(x), 0 at the origin."""
     xp = namespace(x)
@@ -332,72 +384,3 @@ def _shaped(part: Any, x: Array, shape: tuple[int, ...]) -> Array:
     if getattr(part, "shape", None) != shape:
         return np.full(shape, part, x.dtype) if shape else x.dtype.type(part)
     return part if part.dtype == x.dtype else part.astype(x.dtype)
-
-
-def numba_gradient(field: Any, d: int) -> tuple[Any, tuple[float, ...]] | None:
-    """Gradient of a formula at one point as a compiled function of numbers.
-
-    Parameters
-    ----------
-    field : Field
-    d : int
-        Dimension of the points.
-
-    Returns
-    -------
-    function : numba dispatcher
-        (x1, ..., xd, t, p1, ..., pk) -> tuple of d floats, to be called from other
-        compiled code. The values of parameters are arguments, so a sweep compiles once.
-    parameters : tuple of float
-        p1, ..., pk.
-
-    None instead of the pair when there is no formula, or a parameter is no number.
-
-    Raises
-    ------
-    ImportError
-        When numba is not installed.
-    """
-    expr = field.inner_expr(d)
-    if expr is None:
-        return None
-    function, names = _compiled_gradient(expr, d)
-    values = tuple((field.parameters or {})[name] for name in names)
-    if not all(isinstance(v, float) for v in values):
-        return None
-    return function, values
-
-
-@lru_cache(maxsize=128)
-def _compiled_gradient(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
-    from numba import njit
-
-    from flows.symbolic.printers import define
-
-    text, names = scalar_source(expr, d, "gradient")
-    function = define(text, "gradient", engines.numba_functions())
-    return njit(error_model="numpy")(function), names
-
-
-def scalar_source(expr: Expr, d: int, name: str) -> tuple[str, tuple[str, ...]]:
-    """Source of (x1, .., xd, t, p1, ..) -> gradient components, for numbers.
-
-    Returns
-    -------
-    text : str
-        Python source; its free names are in ``engines.scalar_functions()``.
-    names : tuple of str
-        The parameters, in the order of the last arguments.
-    """
-    from flows.symbolic import derivatives, printers, vocabulary
-
-    parts, _ = derivatives.components(expr, d)
-    axes = vocabulary.inner_axes(d)
-    length = {vocabulary.RADIUS, derivatives.SAFE, derivatives.SQUARE}
-    used = set().union(*(e.free_symbols for e in parts))
-    rest = sorted(used - {*length, *axes, vocabulary.TIME}, key=str)
-    arguments = [*axes, vocabulary.TIME, *rest]
-    text = printers.source(
-        parts, arguments, name, scalar=True, dimension=d if used & length else 0
-    )
-    return text, tuple(str(symbol) for symbol in rest)

@@ -29,6 +29,9 @@ class QuadraticField(Field):
     center, b : float or (n,) array, optional
         0 by default; a number stands for a vector of equal entries.
 
+    Tensors that require grad are kept: at tensors, values and gradients have a graph
+    back to them. An optimizer that changes them needs a new field after each step.
+
     Raises
     ------
     ValueError
@@ -46,6 +49,11 @@ class QuadraticField(Field):
     name: str = "V"
 
     def __post_init__(self) -> None:
+        given = (self.A, self.center, self.b)
+        if any(is_torch(v) and v.requires_grad for v in given):
+            # Values and gradients at tensors can be differentiated by these.
+            versions = tuple(v._version if is_torch(v) else 0 for v in given)
+            object.__setattr__(self, "_given", (given, versions))
         A = _coefficients(self.A, "A", 2)
         center = 0.0 if self.center is None else _coefficients(self.center, "center", 1)
         b = 0.0 if self.b is None else _coefficients(self.b, "b", 1)
@@ -104,6 +112,11 @@ class QuadraticField(Field):
         return (
             A.expand(shape).clone() if is_torch(x) else np.tile(A, (*shape[:-2], 1, 1))
         )
+
+    def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        x = points(x)
+        self.check_dimension(x.shape[-1])
+        return _times(_cast(self, x)[0], v)
 
     def expr(self, d: int) -> Expr:
         import sympy
@@ -173,6 +186,9 @@ _CASTS = WeakKeyDictionary()
 
 def _cast(quadratic: QuadraticField, x: Array) -> tuple[Any, Any, Any]:
     """A, center and b in the library, dtype and device of x, kept for the next call."""
+    if is_torch(x) and "_given" in quadratic.__dict__:
+        given, versions = quadratic.__dict__["_given"]
+        return _tensors(given, versions, x)
     key = (x.dtype, getattr(x, "device", None))
     known = _CASTS.setdefault(quadratic, {})
     if key not in known:
@@ -182,6 +198,22 @@ def _cast(quadratic: QuadraticField, x: Array) -> tuple[Any, Any, Any]:
         )
         known[key] = (A, center, b)
     return known[key]
+
+
+def _tensors(
+    given: tuple[Any, ...], versions: tuple[int, ...], x: Array
+) -> tuple[Any, Any, Any]:
+    """The user's tensors, by which torch differentiates."""
+    now = tuple(v._version if is_torch(v) else 0 for v in given)
+    if now != versions:
+        raise ValueError(
+            "A tensor of this quadratic energy was changed in place after the energy "
+            "was made; make the energy anew after each change."
+        )
+    numbers = (0.0 if v is None else v for v in given)
+    parts: list[Any] = [array_like(v, x) if np.ndim(v) else v for v in numbers]
+    A, center, b = parts
+    return 0.5 * (A + A.mT) if np.ndim(A) == 2 else A, center, b
 
 
 def _times(A: Any, z: Array) -> Array:

@@ -21,6 +21,7 @@ __all__ = [
     "RHO",
     "TIME",
     "absolute",
+    "axes_of",
     "axis",
     "coordinates",
     "exact",
@@ -53,6 +54,14 @@ _HALF = Rational(1, 2)
 def axis(index: int) -> Symbol:
     """Symbol x1, x2, ... that stands for the coordinate ``index`` (from 0) inside."""
     return Symbol(f"x{index + 1}", real=True)
+
+
+def axes_of(symbols: set[Any], d: int) -> list[int]:
+    """Indices below ``d`` of the coordinates x1, x2, ... among symbols, in order."""
+    # Asking for each of d coordinates would take seconds where d is large.
+    digits = (s.name[1:] for s in symbols if s.name[:1] == "x")
+    near = {int(text) - 1 for text in digits if text.isdecimal()}
+    return sorted(i for i in near if 0 <= i < d and axis(i) in symbols)
 
 
 @lru_cache(maxsize=64)

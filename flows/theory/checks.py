@@ -43,18 +43,26 @@ class Finding:
         return f"{verdict}  {self.name}: {self.value:.3g} (bound {self.bound:.3g})"
 
 
-def pairing(flow: Any, v: Array, w: Array) -> float:
-    """Inner product of two displacements in the flat metric of the flow's space."""
+def pairing(flow: Any, u: Array, v: Array, w: Array) -> float:
+    """Inner product of two displacements at u in the metric of the flow."""
+    if hasattr(flow, "inner"):
+        product = flow.inner(u, v, w)
+        if np.ndim(to_numpy(product)):
+            raise TypeError("Give one state, not a batch.")
+        return float(product)
     distance = flow.space.distance
     zero = v - v
     if not np.isscalar(distance(v, zero)):
         raise TypeError("Give one state, not a batch.")
-    # Polarization: the metric is known through its distance.
+    # Polarization: a flat metric is known through its distance.
     return 0.25 * float(distance(v + w, zero) ** 2 - distance(v - w, zero) ** 2)
 
 
 def slope_along(flow: Any, t: float, u: Array, w: Array) -> float:
-    """Derivative of the energy at u along w, from the flow's own formulas."""
+    """Derivative of the energy at u along w, from the flow's own formulas.
+
+    Of a flow with a chart, u and w are in it.
+    """
     xp = namespace(u)
     if hasattr(flow, "variation") and hasattr(flow.space, "volume"):
         # Where the density is 0 its logarithm is infinite and nothing is dissipated.
@@ -62,7 +70,7 @@ def slope_along(flow: Any, t: float, u: Array, w: Array) -> float:
         with np.errstate(all="ignore"):
             rate = xp.where(full, flow.variation(t, u) * w, xp.zeros_like(u))
         return float(xp.sum(rate)) * float(flow.space.volume)
-    return -pairing(flow, flow.velocity(t, u), w)
+    return -pairing(flow, u, flow.velocity(t, u), w)
 
 
 def check_gradient(
@@ -73,11 +81,13 @@ def check_gradient(
     Parameters
     ----------
     flow : Flow
-        With an energy, and a velocity in a flat metric or a variation (grid).
+        With an energy, and a velocity with ``inner`` or in a flat metric, or a
+        variation (grid).
     u : array
         One state where the energy is smooth.
     direction : array, optional
-        w; by default a fixed smooth pattern of the size of u.
+        w; by default a fixed smooth pattern of the size of u. Of a flow with a chart
+        it is a direction of the chart.
 
     Returns
     -------
@@ -91,17 +101,25 @@ def check_gradient(
     """
     if not hasattr(flow, "energy") or not flow.is_gradient:
         raise TypeError("check_gradient needs a gradient flow with an energy.")
+    decode = getattr(flow, "decode", lambda z: z)
+    retract = getattr(flow, "retract", lambda z: z)
+    if hasattr(flow, "encode"):
+        u = flow.encode(u)
     if direction is None:
         direction = pattern(u) * (0.1 + float(namespace(u).mean(abs(u))))
         if hasattr(flow.space, "volume"):
             direction = u * pattern(u)
     first = slope_along(flow, t, u, direction)
-    start = float(flow.energy(t, u))
+    start = float(flow.energy(t, decode(u)))
     # Small enough to tell a slightly wrong gradient, with e^2 far above rounding.
     least = 7.0 if dtype_name(u) == "float64" else 3.0
     sizes = 2.0 ** -np.arange(least, least + 6.0)
     errors = [
-        abs(float(flow.energy(t, u + float(e) * direction)) - start - float(e) * first)
+        abs(
+            float(flow.energy(t, decode(retract(u + float(e) * direction))))
+            - start
+            - float(e) * first
+        )
         for e in sizes
     ]
     return Convergence(sizes, np.array(errors), "e")
@@ -153,10 +171,11 @@ def check_dissipation(sol: Any, tol: float = 1e-3) -> Finding:
         flow.functional.depends_on_time
     ):
         raise TypeError("check_dissipation needs an energy that does not depend on t.")
+    states = list(map(getattr(flow, "encode", lambda u: u), sol.u))
     rates = np.array(
         [
             -slope_along(flow, t, u, flow.velocity(t, u))
-            for t, u in zip(sol.t, sol.u, strict=True)
+            for t, u in zip(sol.t, states, strict=True)
         ]
     )
     spent = float(np.sum(integrate(sol.t, rates)))

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Statement", "statement", "statements", "verify"]
 
 # Modules that register statements when they are imported.
-CHAPTERS = ("euclidean", "wasserstein", "grid", "particles", "learning")
+CHAPTERS = (
+    "euclidean",
+    "inertial",
+    "wasserstein",
+    "grid",
+    "particles",
+    "learning",
+    "geometry",
+    "nonsmooth",
+    "modified",
+)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
@@ -13,34 +11,8 @@ from scipy.integrate import solve_ivp
 
 import flows as fl
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def best(function: Callable[[], object], repeats: int = 7) -> float:
-    """Shortest time of several calls in seconds, after one that warms up."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def runge_kutta() -> tuple[float, float]:
-    """Seconds per step on a 2-vector: RK4 against solve_ivp(RK45)."""
-    flow = fl.Euclidean().flow(fl.Potential("x**2/2 + 2*y**2"))
-    start = np.array([1.0, 1.0])
-    ours = best(lambda: fl.solve(flow, start, (0, 10), fl.RK4(), dt=0.01)) / 1000
-
-    def slope(t, u):
-        return flow.velocity(t, u)
-
-    def peer():
-        return solve_ivp(slope, (0, 10), start, rtol=1e-9, atol=1e-12)
-
-    return ours, best(peer) / (len(peer().t) - 1)
+from .timing import best
+from .vectors import VECTORS
 
 
 def fokker_planck() -> tuple[float, float]:
@@ -95,7 +67,7 @@ def langevin() -> tuple[float, float]:
 
 
 BENCHMARKS = {
-    "RK4 on a 2-vector, per step; peer solve_ivp(RK45)": (runge_kutta, 1.0),
+    **VECTORS,
     "OU on 1000 cells to 1e-3 with set-up; peer solve_ivp(BDF)": (
         fokker_planck,
         8.0,

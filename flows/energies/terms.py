@@ -1,18 +1,10 @@
-"""Energies: frozen, algebraic, ignorant of grids, particles and array libraries.
-
-    F(rho) = int V d rho + T int rho log rho + int U(rho) dx
-             + 1/2 iint W(x - y) d rho(x) d rho(y)
-
-``Potential``, ``Entropy``, ``Internal`` and ``Interaction`` are the kinds of term; sums
-and positive or negative multiples of them are energies again. Spaces look at the kind
-of each term, so a term is recognized, not merely differentiated.
-"""
+"""The kinds of term: Potential, Interaction, Internal and Entropy."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,23 +12,12 @@ import numpy as np
 
 from flows import symbolic
 from flows.arrays import is_array
+from flows.energies.sums import Term, digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "Energy",
-    "Entropy",
-    "Interaction",
-    "Internal",
-    "Potential",
-    "Sum",
-    "Term",
-    "kl",
-    "porous_medium",
-    "quadratic",
-    "separable",
-]
+__all__ = ["Entropy", "Interaction", "Internal", "Potential"]
 
 Array = Any
 # Functions of a point that have a recipe, which `repr` then shows.
@@ -44,169 +25,6 @@ _RECIPES = (
     (symbolic.QuadraticField, "quadratic"),
     (symbolic.SeparableField, "separable"),
 )
-
-
-class Energy:
-    """A sum of terms; ``+``, ``-`` and multiplication by a number make new ones.
-
-    ``F(measure)`` is the energy of a measure where it is defined.
-    """
-
-    # NumPy's numbers leave the product with an energy to the energy.
-    __array_ufunc__ = None
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """The terms of the sum, each with its own scale."""
-        raise NotImplementedError
-
-    @property
-    def depends_on_time(self) -> bool:
-        """Whether some term depends on time."""
-        return any(term.time_dependent for term in self.terms)
-
-    def __add__(self, other: Any) -> Energy:
-        if not isinstance(other, Energy):
-            return NotImplemented
-        return Sum(self.terms + other.terms)
-
-    def __sub__(self, other: Any) -> Energy:
-        if not isinstance(other, Energy):
-            return NotImplemented
-        return self + -1.0 * other
-
-    def __mul__(self, factor: Any) -> Energy:
-        if isinstance(factor, bool) or not isinstance(factor, Real):
-            return NotImplemented
-        if not math.isfinite(factor):
-            raise ValueError(f"An energy times {factor} is not an energy.")
-        scaled = tuple(
-            replace(_open(term), scale=term.scale * float(factor))
-            for term in self.terms
-        )
-        return scaled[0] if isinstance(self, Term) else Sum(scaled)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Any) -> Energy:
-        if isinstance(divisor, bool) or not isinstance(divisor, Real):
-            return NotImplemented
-        if divisor == 0 or not math.isfinite(divisor):
-            raise ValueError(f"An energy divided by {divisor} is not an energy.")
-        return self * (1.0 / float(divisor))
-
-    def __neg__(self) -> Energy:
-        return -1.0 * self
-
-    def __call__(self, measure: Any, t: float = 0.0) -> float:
-        """Energy of a measure at time ``t``; may be ``inf``.
-
-        Raises
-        ------
-        TypeError
-            When a term has no value on this measure and no quadrature is known.
-        """
-        return math.fsum(term.value_on(measure, t) for term in self.terms)
-
-    def with_parameters(self, parameters: Mapping[str, Any]) -> Energy:
-        """The same energy with some of its named parameters changed.
-
-        Raises
-        ------
-        ValueError
-            For a name that no term has.
-        """
-        known = {name for term in self.terms for name in _parameters(term)}
-        unknown = sorted(set(parameters) - known)
-        if unknown:
-            raise ValueError(
-                f"No term has the parameter(s) {', '.join(unknown)}; known: "
-                f"{', '.join(sorted(known)) or 'none'}."
-            )
-        changed = tuple(term._with_parameters(parameters) for term in self.terms)
-        return changed[0] if isinstance(self, Term) else Sum(changed)
-
-    def first_variation(self, d: int | None = None) -> Any:
-        """Sympy expression V + T (log rho + 1) + U'(rho) + W * rho.
-
-        Parameters
-        ----------
-        d : int, optional
-            Dimension; by default the highest coordinate that a term names, at least 1.
-        """
-        return symbolic.first_variation(self._formulas(), d)
-
-    def pde(self, d: int | None = None) -> Any:
-        """Sympy equation d_t rho = div(rho grad(dF/drho)) in ``d`` dimensions."""
-        return symbolic.pde(self._formulas(), d)
-
-    def _formulas(self) -> list[tuple[str, float, Any]]:
-        return [(term.kind, term.scale, term.function) for term in self.terms]
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {symbolic.latex_energy(self._formulas())}$"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Sum(Energy):
-    """Sum of terms, as ``+`` makes it."""
-
-    parts: tuple[Term, ...]
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        return self.parts
-
-    def __repr__(self) -> str:
-        return " + ".join(map(repr, self.parts)).replace("+ -", "- ")
-
-
-class Term(Energy):
-    """One kind of term times ``scale``."""
-
-    temperature: Any = None
-    prox: Any = None
-    scale: float
-    function: Any
-    time_dependent: Any = False
-    kind: ClassVar[str]
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        return (self,)
-
-    def value_on(self, measure: Any, t: float) -> float:
-        """Value of this term on a measure."""
-        raise NotImplementedError
-
-    def _with_parameters(self, parameters: Mapping[str, Any]) -> Term:
-        own = _parameters(self)
-        mine = {name: parameters[name] for name in own if name in parameters}
-        return replace(_open(self), parameters={**own, **mine}) if mine else self
-
-    def _scaled(self, text: str) -> str:
-        match self.scale:
-            case 1.0:
-                return text
-            case -1.0:
-                return f"-{text}"
-        return f"{_digits(self.scale)}*{text}"
-
-
-def _open(term: Term) -> Any:
-    """The term for ``replace``: every kind is a dataclass, their base is none."""
-    return term
-
-
-def _digits(number: float) -> str:
-    """Short text of a number that gives the same number when it is typed."""
-    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
-
-
-def _parameters(term: Term) -> Mapping[str, Any]:
-    """Parameters given to a term, and those of a function that it was given."""
-    function = getattr(term.function, "parameters", None) or {}
-    return {**function, **(getattr(term, "parameters", None) or {})}
 
 
 class _PointTerm(Term):
@@ -223,6 +41,10 @@ class _PointTerm(Term):
     def hessian_at(self, x: Array, t: float = 0.0) -> Array:
         """Hessian at points x (.., d), shape (.., d, d)."""
         return _times(self.scale, self.function.hessian(x, t))
+
+    def hessian_product_at(self, x: Array, v: Array, t: float = 0.0) -> Array:
+        """Hessian times v (.., d) at points x (.., d), without the matrix."""
+        return _times(self.scale, self.function.hessian_product(x, v, t))
 
 
 def _times(scale: float, values: Array) -> Array:
@@ -300,6 +122,8 @@ class Potential(_PointTerm):
 
     def __repr__(self) -> str:
         text = repr(self.function)
+        if getattr(self.function, "recipe", False):
+            return self._scaled(text)
         for kind, recipe in _RECIPES:
             if type(self.function) is kind:
                 return self._scaled(text.replace(kind.__name__, recipe, 1))
@@ -473,65 +297,4 @@ class Entropy(_DensityTerm):
 
     def __repr__(self) -> str:
         sign = "-" if self.scale < 0 else ""
-        return f"{sign}Entropy({_digits(abs(self.scale))})"
-
-
-def total_temperature(energy: Energy) -> float:
-    """Sum of the temperatures of the entropy terms, in either spelling."""
-    found = (term.temperature for term in energy.terms)
-    return math.fsum(T for T in found if T is not None)
-
-
-def kl(target: Any, *, T: float = 1.0) -> Energy:
-    """Relative entropy KL(rho | q) times T, q = exp(-V/T) or a measure.
-
-    ``kl(V)`` omits the unknown constant log Z; ``kl(measure)`` has it, so that its
-    minimum is 0.
-
-    Parameters
-    ----------
-    target : str, sympy expression, callable, Potential or Measure
-        The potential V = -log q, or q itself.
-    """
-    if isinstance(target, Potential):
-        return Entropy(T) + target
-    if hasattr(target, "pdf"):
-        return Entropy(T) + Potential(target.potential(), scale=T)
-    return Entropy(T) + Potential(target)
-
-
-def porous_medium(m: float, V: Any = None) -> Energy:
-    """Energy int rho^m/(m-1) dx (+ int V d rho): d_t rho = Lap rho^m (+ div(rho V')).
-
-    Parameters
-    ----------
-    m : float
-        Exponent, positive and not 1 (that is ``Entropy``); m < 1 is fast diffusion.
-    V : potential, optional
-        Anything that ``Potential`` takes.
-
-    References
-    ----------
-    F. Otto, Comm. PDE 26 (2001), doi:10.1081/PDE-100002243.
-    """
-    internal = Internal(symbolic.PowerFunction(m))
-    if V is None:
-        return internal
-    return internal + (V if isinstance(V, Energy) else Potential(V))
-
-
-def quadratic(A: Any = 1.0, *, center: Any = None, b: Any = None) -> Potential:
-    """Potential (x - center).A(x - center)/2 - b.x.
-
-    Parameters
-    ----------
-    A : float, (n,) or (n, n) array
-        A vector is diagonal; a matrix must be symmetric. It may be singular.
-    center, b : float or (n,) array, optional
-    """
-    return Potential(symbolic.QuadraticField(A, center, b))
-
-
-def separable(V: str, *, parameters: Mapping[str, Any] | None = None) -> Potential:
-    """Potential sum_i v(x_i) in any dimension, v typed in the variable ``x``."""
-    return Potential(symbolic.SeparableField(V, parameters))
+        return f"{sign}Entropy({digits(abs(self.scale))})"

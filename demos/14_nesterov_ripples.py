@@ -1,0 +1,57 @@
+"""Nesterov's ripples: acceleration is not descent.
+
+    x'' + (3/t) x' = -grad V(x),    V(x) = sum_i l_i x_i^2 / 2,    x_i = 2 J_1(z)/z
+
+with z = sqrt(l_i) t: Bessel functions (W. Su, S. Boyd, E. J. Candes, arXiv:1503.01243).
+V rises again and again under the dashed bound 2 |x(0)|^2/t^2, and is soon far below the
+gradient flow; what falls is the Lyapunov function t^2 V + 2 |x + t x'/2|^2. The dots
+are Nesterov's iterates with step s at t = k sqrt(s), which is FISTA (A. Beck, M.
+Teboulle, doi:10.1137/080716542).
+"""
+
+# %%
+import numpy as np
+
+import flows as fl
+from flows import plotting, theory
+
+CURVATURES = [0.02, 0.5]
+X0 = [1.0, 1.0]
+
+
+# %%
+def main(plot=True, out="figures"):
+    p = fl.problems.nesterov(CURVATURES, X0, t=(0.0, 40.0))
+    flow, x0 = fl.Nesterov().flow(p.energy), p.exact(0.0)
+    tight = fl.Adaptive(rtol=1e-8, atol=1e-10)
+    sol = fl.solve(flow, x0, p.t, fl.DOP853(), dt=tight, save_at=0.1)
+    discrete = fl.solve(flow, x0, p.t, fl.FISTA(), dt=0.5)
+    plain = fl.solve(fl.Euclidean().flow(p.energy), np.array(X0), p.t, fl.TRBDF2())
+    error = max(np.abs(u - p.exact(t)).max() for t, u in zip(sol.t, sol.u, strict=True))
+
+    if plot:
+        titles = "the energy ripples", "the Lyapunov function falls"
+        left, right = axes = plotting.new_axes(2, titles=titles)
+        color, dots = plotting.COLORS["blue"], plotting.COLORS["vermilion"]
+        gray, sky = plotting.COLORS["gray"], plotting.COLORS["sky"]
+        plotting.plot_energy(plain, left, floor=0.0, label="gradient flow", color=gray)
+        plotting.plot_energy(sol, left, floor=0.0, label="Nesterov")
+        few = slice(None, None, 2)
+        left.plot(discrete.t[few], discrete.energy[few], ".", ms=4, color=dots)
+        values, later = theory.lyapunov(sol), sol.t > 2.0
+        left.plot(sol.t[later], values[0] / sol.t[later] ** 2, "k--", lw=0.9)
+        left.set(ylim=(1e-6, 1.0), ylabel="V")
+        right.plot(sol.t, values, color=color, label=r"$t^2 V + 2|x + t x'/2|^2$")
+        right.plot(sol.t, sol.t**2 * sol.energy, color=sky, label="$t^2 V$")
+        right.set(xlabel="time $t$", ylim=(0.0, None))
+        right.legend(frameon=False, fontsize=8)
+        plotting.save(axes, "14_nesterov_ripples.png", out)
+
+    tolerance = 1e-6
+    if error > tolerance:
+        raise AssertionError(f"The path is {error:.2g} away from the Bessel function.")
+    return {"error": error, "tolerance": tolerance, "what": "max |x - 2 x0 J1(z)/z|"}
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,84 @@
+"""The errors of a run, and the sentences in which they say what to try."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.loop import Runner
+    from flows.solution import Solution
+
+__all__ = [
+    "Interrupted",
+    "SolveError",
+    "StepFailure",
+    "describe",
+    "spacing",
+    "too_small",
+]
+
+
+class SolveError(RuntimeError):
+    """A run that failed; ``.solution`` holds every state up to the last good one."""
+
+    solution: Solution
+
+    def __init__(self, message: str, solution: Any = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.solution)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; ``.solution`` holds every state up to the last good one."""
+
+    solution: Solution
+
+    def __init__(self, message: str, solution: Any = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.solution)
+
+
+class StepFailure(RuntimeError):
+    """A step that could not be made; the state before it stays the last good one."""
+
+
+def spacing(t: float) -> float:
+    """The least step that still moves ``t`` in a sensible way."""
+    return 16.0 * math.ulp(t)
+
+
+def too_small(
+    t: float, h: float, remaining: float, reason: str, left: bool, runner: Runner
+) -> str:
+    """The sentence about a step that no longer moves t."""
+    if left:
+        return f"{reason} for every step down to {h:.3g}. {runner.hint(reason)}"
+    text = (
+        f"the step {h:.3g} is under the spacing of floating-point numbers at "
+        f"t = {t:.16g}"
+    )
+    if reason and abs(t) < 1e3 * remaining:
+        return (
+            f"{text} ({reason}): the solution seems to blow up in finite time at "
+            f"t* = {t:.10g}. End the run earlier, or check that the energy is bounded "
+            "below"
+        )
+    because = f" ({reason})" if reason else ""
+    return f"{text}{because}. Shift the time towards 0, or loosen `rtol`"
+
+
+def describe(failure: Exception, h: float) -> str:
+    """Sentence about a failed inner solve, with its residuals."""
+    residuals = getattr(failure, "residuals", None)
+    text = f"the implicit equation of a step of {h:.3g} was not solved: {failure}"
+    if residuals:
+        tail = ", ".join(f"{r:.2e}" for r in list(residuals)[-6:])
+        text += f" (last residuals {tail})"
+    return text + ". Try a smaller dt"

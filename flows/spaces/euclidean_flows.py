@@ -1,0 +1,378 @@
+"""Flows of vectors: smooth potentials, quadratics, and drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flows.arrays import array_like, batch_matvec, detach, namespace, rms, to_numpy
+from flows.flow import Flow, Memory
+from flows.linear import NewtonFailure
+from flows.spaces.cloud import drift_at
+from flows.spaces.ensemble import ensemble
+from flows.spaces.jacobians import chosen
+from flows.spaces.kinks import kink_prox
+from flows.spaces.pointwise import minimize_move, pointwise_prox
+from flows.symbolic import Constant, QuadraticField, SeparableField
+
+if TYPE_CHECKING:
+    from flows.energies import Energy
+    from flows.spaces.jacobians import Structure
+    from flows.spaces.pointwise import Box
+
+__all__ = ["DriftFlow", "EuclideanFlow", "QuadraticFlow", "VectorFlow"]
+
+Array = Any
+ImplicitStep = Callable[[Any, Array, Any, Memory], tuple[Array, Memory]]
+
+
+def total(functional: Energy, name: str, t: Any, *arguments: Array) -> Array:
+    """Sum over the terms of ``value_at``, ``gradient_at`` or another method."""
+    first, *rest = functional.terms
+    result = getattr(first, name)(*arguments, t)
+    for term in rest:
+        result = result + getattr(term, name)(*arguments, t)
+    return result
+
+
+def numbers(values: Array) -> Any:
+    """A float for one state, the array (b,) for a batch."""
+    return float(detach(values)) if getattr(values, "ndim", 0) == 0 else values
+
+
+def is_separable(function: Any) -> bool:
+    """Whether a function of a point is a sum over its coordinates."""
+    if isinstance(function, QuadraticField):
+        return np.ndim(function.A) < 2
+    return isinstance(function, (SeparableField, Constant))
+
+
+def coordinatewise(function: Any, order: int, x: Array, t: Any) -> Array:
+    """Derivative of ``order`` of each coordinate's part of a separable function."""
+    xp = namespace(x)
+    match function:
+        case SeparableField():
+            return function.each(order, x, t)
+        case QuadraticField() if order == 2:
+            return array_like(function.A, x) + xp.zeros_like(x)
+        case QuadraticField() if order == 0:
+            z, b = x - array_like(function.center, x), array_like(function.b, x)
+            return 0.5 * z * (function.gradient(x) + b) - b * x
+        case QuadraticField():
+            return function.gradient(x)
+    return xp.zeros_like(x)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorFlow(Flow):
+    """What all flows of vectors share: energy, inner product and error norm.
+
+    Times and steps are numbers, or (b, 1) for a batch (b, n).
+    """
+
+    # Without `field()` the class attribute of Flow would be a default.
+    space: Any = field()
+    functional: Energy
+
+    def energy(self, t: Any, u: Array) -> Any:
+        """V: one number, or (b,) for b points."""
+        return numbers(total(self.functional, "value_at", t, u))
+
+    def inner(self, u: Array, a: Array, b: Array) -> Any:
+        """a.M(u) b: one number, or (b,) for b points."""
+        metric = self.space.metric
+        Mb = b if metric is None else metric.apply(u, b)
+        return numbers(namespace(a).sum(a * Mb, axis=-1))
+
+    def norm(self, e: Array) -> Any:
+        """Root mean square: one number, or (b,) for b points."""
+        if e.ndim == 1:
+            return rms(e)
+        xp = namespace(e)
+        return xp.sqrt(xp.mean(e * e, axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class EuclideanFlow(VectorFlow):
+    """dx/dt = -M^{-1} grad V(x), V a sum of potentials, M a constant metric."""
+
+    def velocity(self, t: Any, u: Array) -> Array:
+        """-M^{-1} grad V."""
+        g = total(self.functional, "gradient_at", t, u)
+        metric = self.space.metric
+        return -g if metric is None else -metric.solve(u, g)
+
+    def hessian(self, t: Any, u: Array) -> Array:
+        """Hess V, (.., n, n)."""
+        return total(self.functional, "hessian_at", t, u)
+
+    def hessian_product(self, t: Any, u: Array, v: Array) -> Array:
+        """Hess V times v, without the matrix."""
+        return total(self.functional, "hessian_product_at", t, u, v)
+
+    @cached_property
+    def separable(self) -> bool:
+        """Whether V and the metric are sums over the coordinates, as recognized."""
+        metric = self.space.metric
+        if metric is not None and metric.diagonal(np.ones(1)) is None:
+            return False
+        return all(is_separable(term.function) for term in self.functional.terms)
+
+    def coordinatewise(self, order: int, t: Any, u: Array) -> Array:
+        """Derivatives by each coordinate of a separable V."""
+        parts = [
+            term.scale * coordinatewise(term.function, order, u, t)
+            for term in self.functional.terms
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    def structure(self, u: Array) -> Structure:
+        """How Hessians at states like ``u`` are held."""
+        found: Structure = self.space.jacobian or chosen(self, u)
+        return found
+
+    def jacobian(self, t: Any, u: Array) -> Any:
+        """-M^{-1} Hess V, in the form that ``Euclidean(jacobian=...)`` says."""
+        return self.structure(u).jacobian(self, t, u)
+
+    @cached_property
+    def kinked(self) -> bool:
+        """Whether implicit steps need a proximal map of their own."""
+        terms = self.functional.terms
+        return any(t.prox is not None or not t.function.smooth for t in terms)
+
+    @property
+    def resolvent(self) -> ImplicitStep:
+        """v with v + h M^{-1} grad V(t, v) = w, from the last state in ``memory``.
+
+        With kinks it is ``prox``, which solves the inclusion; TypeError where that is
+        not known.
+        """
+        return self._kink_prox() if self.kinked else self._resolvent
+
+    @property
+    def prox(self) -> ImplicitStep:
+        """argmin_v V(t, v) + |u - v|^2 / 2h; TypeError where no method is known.
+
+        Of a V that is not convex it is a local minimum, below the value at u.
+        """
+        return self._kink_prox() if self.kinked else self._smooth_prox
+
+    def _kink_prox(self) -> ImplicitStep:
+        metric = self.space.metric
+        if metric is None:
+            return kink_prox(self.functional)
+        weights = metric.diagonal(np.ones(1))
+        if weights is None or len(weights) > 1:
+            raise TypeError(
+                "the proximal map of a kink is known for metric=None or a number, not "
+                f"for metric={metric!r}; use an explicit scheme"
+            )
+        return Rescaled(kink_prox(self.functional), float(weights[0]))
+
+    def _resolvent(
+        self, t: Any, w: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        return self.move(t, w, h, memory[0] if memory else w)
+
+    def _smooth_prox(
+        self, t: Any, u: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        return self.move(t, u, h, u, minimum=True)
+
+    def move(
+        self,
+        t: Any,
+        u: Array,
+        h: Any,
+        start: Array,
+        minimum: bool = False,
+        box: Box | None = None,
+    ) -> tuple[Array, Memory]:
+        """argmin_v V(v) + |u - v|^2 / 2h within ``box``, by Newton's method."""
+        if self.space.jacobian is None and self.separable:
+            v = self._move_each(t, u, h, start, minimum, box)
+            return v, (v,)
+        structure = self.structure(u)
+        v, _ = minimize_move(
+            lambda x: total(self.functional, "value_at", t, x),
+            lambda x: total(self.functional, "gradient_at", t, x),
+            lambda x: structure.system(self, t, x, h),
+            u,
+            h,
+            start,
+            minimum,
+            metric=self.space.metric,
+            box=box,
+        )
+        return v, (v,)
+
+    def _move_each(
+        self, t: Any, u: Array, h: Any, start: Array, minimum: bool, box: Box | None
+    ) -> Array:
+        """The same for a separable V: every coordinate is a problem of its own."""
+        if self.space.metric is not None:
+            h = h / self.space.metric.diagonal(u)
+        column = h[..., None] if getattr(h, "ndim", 0) else h
+
+        def part(order: int) -> Callable[[Array], Array]:
+            return lambda x: self.coordinatewise(order, t, x[..., 0])
+
+        value, slope, bend = part(0), part(1), part(2)
+        v, _ = pointwise_prox(
+            value,
+            lambda x: slope(x)[..., None],
+            lambda x: bend(x)[..., None, None],
+            u[..., None],
+            column,
+            start[..., None],
+            minimum,
+            None if box is None else (box[0][..., None], box[1][..., None]),
+        )
+        return v[..., 0]
+
+    def advance(
+        self, scheme: Any, dt: Any, t0: float, t1: float, u: Array, rng: Any
+    ) -> tuple[Array, Mapping[str, int]] | None:
+        """Compiled explicit steps of many points under formulas; else None."""
+        plain = type(self).velocity is EuclideanFlow.velocity
+        if not plain or self.space.metric is not None or self.space.bounds is not None:
+            return None
+        return ensemble(self.functional, scheme, dt, t0, t1, u)
+
+    def default(self) -> tuple[str, None]:
+        """Adaptive TR-BDF2: stiff potentials are the rule. Else Dormand-Prince."""
+        try:
+            self.resolvent  # noqa: B018
+        except TypeError:
+            return "DormandPrince", None
+        return "TRBDF2", None
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """A proximal map in the metric ``weight`` times the plain one."""
+
+    prox: ImplicitStep
+    weight: float
+
+    def __call__(
+        self, t: Any, u: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        return self.prox(t, u, h / self.weight, memory)
+
+
+class Spectrum(NamedTuple):
+    """M^{-1} A = basis diag(values) left with left basis = I, and left M^{-1} g.
+
+    ``basis`` and ``left`` are None where both matrices are diagonal.
+    """
+
+    values: np.ndarray
+    force: np.ndarray
+    basis: np.ndarray | None = None
+    left: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticFlow(EuclideanFlow):
+    """M dx/dt = g - A x: everything is known in the eigenbasis of M^{-1} A."""
+
+    _cache: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    def _spectrum(self, n: int) -> Spectrum:
+        if n not in self._cache:
+            self._cache[n] = self._diagonalize(n)
+        found: Spectrum = self._cache[n]
+        return found
+
+    def _diagonalize(self, n: int) -> Spectrum:
+        x = np.zeros(n)
+        g = -total(self.functional, "gradient_at", 0.0, x)
+        metric = self.space.metric
+        if self.separable:
+            weights = 1.0 if metric is None else metric.diagonal(x)
+            a = self.coordinatewise(2, 0.0, x)
+            return Spectrum(a / weights, g / weights)
+        A = self.hessian(0.0, x)
+        if metric is None:
+            if np.array_equal(A, np.diag(np.diag(A))):
+                return Spectrum(np.diag(A).copy(), g)
+            values, vectors = np.linalg.eigh(A)
+            return Spectrum(values, vectors.T @ g, vectors, vectors.T)
+        from scipy.linalg import eigh
+
+        M = to_numpy(metric.dense(x))
+        values, vectors = eigh(A, M)
+        return Spectrum(values, vectors.T @ g, vectors, vectors.T @ M)
+
+    def _spectral(self, u: Array, factors: Any, forces: Any) -> Array:
+        """basis (factors(values) left u + forces(values) left M^{-1} g)."""
+        values, force, basis, left = self._spectrum(u.shape[-1])
+        a, f = array_like(values, u), array_like(force, u)
+        if basis is None or left is None:
+            return factors(a) * u + forces(a) * f
+        inner = batch_matvec(array_like(left, u), u)
+        return batch_matvec(array_like(basis, u), factors(a) * inner + forces(a) * f)
+
+    def _resolvent(
+        self, t: Any, w: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """(I + h M^{-1} A)^{-1} (w + h M^{-1} g)."""
+        least = float(self._spectrum(w.shape[-1]).values.min())
+        longest = float(namespace(h).max(h)) if getattr(h, "ndim", 0) else h
+        if 1.0 + longest * least <= 0.0:
+            raise NewtonFailure(
+                f"V + |v - u|^2/2h has no minimum at h = {longest:g}: the smallest "
+                f"eigenvalue of A is {least:g}",
+                [],
+            )
+        v = self._spectral(
+            w, lambda a: 1.0 / (1.0 + h * a), lambda a: h / (1.0 + h * a)
+        )
+        return v, (v,)
+
+    def _smooth_prox(
+        self, t: Any, u: Array, h: Any, memory: Memory
+    ) -> tuple[Array, Memory]:
+        return self._resolvent(t, u, h, memory)
+
+    def exact(self, t: Any, u: Array, h: Any, rng: Any = None) -> Array:
+        """The flow map; a kernel component of the force drifts as h M^{-1} g."""
+        xp = namespace(u)
+
+        def integral(a: Array) -> Array:
+            safe = xp.where(a == 0.0, xp.ones_like(a), a)
+            return xp.where(a == 0.0, h + 0.0 * a, -xp.expm1(-safe * h) / safe)
+
+        return self._spectral(u, lambda a: xp.exp(-a * h), integral)
+
+    def stable_step(self, t: Any, u: Array) -> float:
+        """2 / largest eigenvalue of M^{-1} A."""
+        largest = float(self._spectrum(u.shape[-1]).values.max())
+        return 2.0 / largest if largest > 0.0 else np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class DriftFlow(VectorFlow):
+    """dx/dt = -grad V(x) + drift(x): no gradient flow unless the drift is one."""
+
+    drift: Callable[[Array], Array] = field(repr=False)
+    is_gradient = False
+
+    def velocity(self, t: Any, u: Array) -> Array:
+        """-M^{-1} grad V + drift."""
+        g = total(self.functional, "gradient_at", t, u)
+        metric = self.space.metric
+        return drift_at(self.drift, u) - (g if metric is None else metric.solve(u, g))
+
+    def default(self) -> tuple[str, None]:
+        """Dormand-Prince with adaptive steps."""
+        return "DormandPrince", None
