@@ -32,6 +32,7 @@ from flows.energies import (
 )
 from flows.flow import Flow, Step
 from flows.hooks import Check, Progress, Record, Steady
+from flows.loop.stopping import Event
 from flows.measures import (
     Barenblatt,
     Density,
@@ -103,7 +104,6 @@ from flows.spaces import (
     bounds,
     norms,
 )
-from flows.stopping import Event
 from flows.theory import check_descent, check_gradient, convergence
 from flows.transport import wasserstein
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from flows.arrays import device_of, dtype_name, to_numpy
 from flows.control import PI, PID, Adaptive
-from flows.door import check_flow, check_hooks, first_call
 from flows.loop import Runner, State, StepFailure
-from flows.saved_state import adaptive, options, restore_state, state_parts
+from flows.loop.door import check_flow, check_hooks, first_call
+from flows.loop.saved_state import adaptive, options, restore_state, state_parts
 from flows.schemes import require
 from flows.solve import assemble, execute, noise_of
 from flows.storage import SCHEMA, header, previous, read_meta, read_npz, replace
@@ -30,9 +30,9 @@ from flows.storage import SCHEMA, header, previous, read_meta, read_npz, replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flows.run import Run
+    from flows.loop.run import Run
+    from flows.loop.stopping import Event
     from flows.solution import Solution
-    from flows.stopping import Event
 
 __all__ = ["Checkpoint", "resume"]
 

@@ -19,7 +19,7 @@ from flows.arrays import (
     to_numpy,
 )
 from flows.dense import Between
-from flows.failures import Interrupted, SolveError
+from flows.loop.failures import Interrupted, SolveError
 from flows.storage import (
     SCHEMA,
     header,

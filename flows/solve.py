@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.adjoint import differentiable, differentiate
+from flows.adjoint.methods import differentiable, differentiate
 from flows.control import Adaptive, count_steps
-from flows.door import (
+from flows.hooks import notify
+from flows.loop import Runner, State, StepFailure
+from flows.loop.door import (
     check_flow,
     check_hooks,
     check_seed,
@@ -20,19 +22,17 @@ from flows.door import (
     first_call,
     start,
 )
-from flows.ends import alone, decide
-from flows.hooks import notify
-from flows.loop import Runner, State, StepFailure
+from flows.loop.ends import alone, decide
+from flows.loop.run import Run, advance
+from flows.loop.times import check_interval, check_room, memory_left, save_times
 from flows.random import Stream
-from flows.run import Run, advance
 from flows.solution import Interrupted, Solution, SolveError
-from flows.times import check_interval, check_room, memory_left, save_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from flows.adjoint import Backprop, ContinuousAdjoint
-    from flows.stopping import Event
+    from flows.loop.stopping import Event
 
 __all__ = ["solve", "steps"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, is_array, is_torch, to_numpy
-from flows.loop import START, State, StepFailure, spacing
+from flows.loop.runner import START, State, StepFailure, spacing
 
 if TYPE_CHECKING:
-    from flows.run import Run
+    from flows.loop.run import Run
 
 __all__ = [
     "AT_ONCE",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, first_nonfinite, is_array
-from flows.members import (
+from flows.loop.members import (
     FAILED,
     STOPPED,
     fresh,
@@ -17,7 +17,7 @@ from flows.members import (
     put,
     take,
 )
-from flows.stopping import (
+from flows.loop.stopping import (
     AT_ONCE,
     MOST_AT_ONCE,
     PROBES,
@@ -33,9 +33,9 @@ from flows.stopping import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flows.loop import State
-    from flows.own_steps import OwnSteps
-    from flows.run import Run
+    from flows.loop.own_steps import OwnSteps
+    from flows.loop.run import Run
+    from flows.loop.runner import State
 
 __all__ = ["MemberRule"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from flows.arrays import is_array, rounding, to_numpy
 from flows.control import Adaptive, own_norm
-from flows.loop import State
-from flows.members import RUNNING, Members, Pool
-from flows.stopping import Event
+from flows.loop.members import RUNNING, Members, Pool
+from flows.loop.runner import State
+from flows.loop.stopping import Event
 
 __all__ = ["alone", "check_until", "decide", "together"]
 

@@ -20,9 +20,9 @@ from flows.arrays import (
     to_numpy,
 )
 from flows.control import Adaptive, count_steps, positive
-from flows.ends import together
 from flows.energies import Energy
-from flows.loop import State
+from flows.loop.ends import together
+from flows.loop.runner import State
 from flows.random import Stream, as_seed
 from flows.schemes import require, scheme_named
 from flows.solution import Solution, nan_energy

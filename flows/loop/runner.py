@@ -21,16 +21,24 @@ from flows.arrays import (
     without_graph,
 )
 from flows.control import Adaptive, count_steps, error_ratio, first_step
-from flows.failures import StepFailure, describe, spacing, too_small
 from flows.linear import WORK, NewtonFailure
+from flows.loop.failures import StepFailure, describe, spacing, too_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flows.flow import Memory, Step
-    from flows.members import Members
+    from flows.loop.members import Members
 
-__all__ = ["MOST_SHRINKS", "Runner", "State", "StepFailure", "describe", "spacing"]
+__all__ = [
+    "MOST_SHRINKS",
+    "START",
+    "Runner",
+    "State",
+    "StepFailure",
+    "describe",
+    "spacing",
+]
 
 Array = Any
 

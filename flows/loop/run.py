@@ -11,12 +11,12 @@ import numpy as np
 from flows.arrays import array_like, namespace
 from flows.control import Adaptive, count_steps
 from flows.hooks import notify
-from flows.loop import Runner, State, StepFailure
-from flows.members import FAILED, RUNNING, STOPPED, Pool, members_of
-from flows.own_events import MemberRule
-from flows.own_steps import OwnSteps
+from flows.loop.members import FAILED, RUNNING, STOPPED, Pool, members_of
+from flows.loop.own_events import MemberRule
+from flows.loop.own_steps import OwnSteps
+from flows.loop.runner import Runner, State, StepFailure
+from flows.loop.stopping import Event, Rule
 from flows.solution import Solution
-from flows.stopping import Event, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,19 +6,19 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flows.arrays import import_torch, is_torch
-from flows.backprop import Recorder, backpropagated, find_parameters
-from flows.control import Adaptive, positive
-from flows.differentiable import Differentiable
-from flows.door import choose
-from flows.schemes import TRBDF2
-from flows.sensitivity import (
+from flows.adjoint.backprop import Recorder, backpropagated, find_parameters
+from flows.adjoint.differentiable import Differentiable
+from flows.adjoint.sensitivity import (
     AdjointFlow,
     Backwards,
     Path,
     check_smooth,
     used_parameters,
 )
+from flows.arrays import import_torch, is_torch
+from flows.control import Adaptive, positive
+from flows.loop.door import choose
+from flows.schemes import TRBDF2
 from flows.solution import Solution
 
 if TYPE_CHECKING:

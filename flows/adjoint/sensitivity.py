@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import import_torch, rms
-from flows.backprop import Taken, check_known, holds, taken
-from flows.differentiable import (
+from flows.adjoint.backprop import Taken, check_known, holds, taken
+from flows.adjoint.differentiable import (
     autograd_function,
     captured,
     leaves,
@@ -18,6 +17,7 @@ from flows.differentiable import (
     offered,
     pull_back,
 )
+from flows.arrays import import_torch, rms
 from flows.flow import Flow, Memory
 from flows.loop import Runner, State, StepFailure
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.loop import Runner
+    from flows.loop.runner import Runner
     from flows.solution import Solution
 
 __all__ = [

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import import_torch, is_torch
-from flows.differentiable import (
+from flows.adjoint.differentiable import (
     TWICE,
     autograd_function,
     captured,
@@ -16,6 +15,7 @@ from flows.differentiable import (
     lost,
     offered,
 )
+from flows.arrays import import_torch, is_torch
 from flows.linear import NewtonFailure
 from flows.loop import Runner, State
 

@@ -16,10 +16,9 @@ import numpy as np
 
 from flows.arrays import array_like, is_torch, namespace, to_numpy
 from flows.control import error_ratio, first_step
-from flows.failures import describe, too_small
 from flows.linear import NewtonFailure
-from flows.loop import MOST_SHRINKS
-from flows.members import (
+from flows.loop.failures import describe, too_small
+from flows.loop.members import (
     FAILED,
     RUNNING,
     Members,
@@ -32,12 +31,13 @@ from flows.members import (
     sizes,
     take,
 )
+from flows.loop.runner import MOST_SHRINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flows.flow import Memory, Step
-    from flows.loop import Runner, State
+    from flows.loop.runner import Runner, State
 
 __all__ = ["OwnSteps", "Piece"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows.arrays import create, is_array, is_torch, to_numpy
 from flows.control import PI, PID, Adaptive
-from flows.loop import State
-from flows.members import Members, Pool
+from flows.loop.members import Members, Pool
+from flows.loop.runner import State
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flows.arrays import dtype_name, is_array, is_torch, namespace
-from flows.loop import START
+from flows.loop.runner import START
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flows.flow import Memory
-    from flows.loop import State
+    from flows.loop.runner import State
 
 __all__ = [
     "FAILED",
