@@ -48,4 +48,4 @@ $(STAMP)/docs: $(STAMP)/core
 	touch $@
 
 clean:
-	rm -rf .venv figures docs/_build docs/gallery build dist
+	rm -rf .venv figures docs/_build docs/gallery docs/api/generated build dist

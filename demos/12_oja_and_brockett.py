@@ -50,9 +50,8 @@ def main(plot=True, out="figures"):
         axes[1].plot(sols[1].t, [np.diag(Q.T @ L0 @ Q) for Q in sols[1].u], lw=1.5)
         Q = np.stack([toda.exact(t) for t in sols[1].t[every]])
         axes[1].plot(sols[1].t[every], np.sum(Q * (L0 @ Q), axis=1), "k.", ms=3)
-        axes[1].hlines(
-            toda.constants["eigenvalues"], 0, 8, colors="0.6", linestyles=":"
-        )
+        sorted_values = toda.constants["eigenvalues"]
+        axes[1].hlines(sorted_values, 0, 8, colors="0.6", linestyles=":")
         axes[1].set(xlabel="time $t$", ylabel="$L_{ii}(t)$, eigenvalues dotted")
         plotting.save(axes, "12_oja_and_brockett.png", out)
 

@@ -43,7 +43,7 @@ def main(plot=True, out="figures"):
         left.plot(lam[dots], exact[:, place], "k.", ms=3)
         left.set(xscale="log", xlabel=r"weight $\lambda$", ylabel="$x_i$")
         left.invert_xaxis()
-        right.vlines(np.arange(100), 0, sol.u[-1], lw=1.2)
+        right.vlines(np.arange(100), 0, sol.u[-1], lw=1.2, label="found")
         right.plot(place, truth[place], "o", mfc="none", mec="k", ms=6, label="truth")
         right.set(xlabel="$i$")
         right.legend(frameon=False, fontsize=8)

@@ -37,9 +37,12 @@ def main(plot=True, out="figures"):
         plotting.plot_energy(plain, left, floor=0.0, label="gradient flow", color=gray)
         plotting.plot_energy(sol, left, floor=0.0, label="Nesterov")
         few = slice(None, None, 2)
-        left.plot(discrete.t[few], discrete.energy[few], ".", ms=4, color=dots)
+        iterates = discrete.t[few], discrete.energy[few]
+        left.plot(*iterates, ".", ms=4, color=dots, label="iterates")
         values, later = theory.lyapunov(sol), sol.t > 2.0
-        left.plot(sol.t[later], values[0] / sol.t[later] ** 2, "k--", lw=0.9)
+        bound = values[0] / sol.t[later] ** 2
+        left.plot(sol.t[later], bound, "k--", lw=0.9, label="bound")
+        left.legend(frameon=False, fontsize=8)
         left.set(ylim=(1e-6, 1.0), ylabel="V")
         right.plot(sol.t, values, color=color, label=r"$t^2 V + 2|x + t x'/2|^2$")
         right.plot(sol.t, sol.t**2 * sol.energy, color=sky, label="$t^2 V$")

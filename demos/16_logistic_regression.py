@@ -79,11 +79,13 @@ def draw(z, phi, y, sol, lowest, bound, out):
         right = f"t = {time:g}: {np.mean(np.sign(phi @ w) == y):.1%} right"
         a.plot([], [], color=color, label=right)
     a.set(xticks=[], yticks=[])
-    a.legend(loc="upper left", bbox_to_anchor=(0.0, -0.02), ncols=2, fontsize=7)
+    a.legend(
+        loc="upper left", bbox_to_anchor=(0, 0), ncols=2, fontsize=7, frameon=False
+    )
     b.loglog(sol.t[1:], sol.energy[1:] - lowest, label=r"$V - \min V$")
     b.loglog(sol.t[1:], bound, "--", label="$R^2/4t$")
-    b.set(xlabel="t")
-    b.legend(fontsize=8)
+    b.set(xlabel="time $t$")
+    b.legend(frameon=False, fontsize=8)
     plotting.save(axes, "16_logistic_regression.png", out)
 
 

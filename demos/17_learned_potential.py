@@ -41,14 +41,20 @@ def main(plot=True, out="figures"):
     search.step(loss)
 
     if plot:
-        axes = plotting.new_axes(2, titles=("observed, guessed, learned", "error"))
-        axes[0].plot(*first.unbind(-1), color=plotting.COLORS["blue"], lw=0.7)
-        learned = paths(guess.detach(), start).unbind(-1)
-        axes[0].plot(*learned, color=plotting.COLORS["vermilion"])
-        axes[0].plot(*observed.unbind(-1), ".", color="black", ms=3)
-        axes[0].set(xlabel="$x$", ylabel="$y$", aspect="equal")
-        axes[1].semilogy(errors, ".-")
-        axes[1].set(xlabel="runs")
+        left, right = axes = plotting.new_axes(2, titles=("paths", "error of a, b, c"))
+        blue, red = plotting.COLORS["blue"], plotting.COLORS["vermilion"]
+        learned = paths(guess.detach(), start)
+        drawn = [
+            *left.plot(*first.unbind(-1), color=blue, lw=0.7)[:1],
+            *left.plot(*learned.unbind(-1), color=red)[:1],
+            *left.plot(*observed.unbind(-1), ".", color="black", ms=3)[:1],
+        ]
+        left.legend(
+            drawn, ["guessed", "learned", "observed"], loc=(1.0, 0.4), frameon=False
+        )
+        left.set(xlabel="$x$", ylabel="$y$", aspect="equal")
+        right.semilogy(errors, ".-")
+        right.set(xlabel="number of runs", xticks=range(0, len(errors), 3))
         plotting.save(axes, "17_learned_potential.png", out)
 
     tolerance = 1e-4

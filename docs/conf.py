@@ -56,6 +56,22 @@ def with_literal_formulas(lines: list[str]) -> list[str]:
     return marked
 
 
+def with_bars(lines: list[str]) -> list[str]:
+    """Bars are absolute values, not substitutions of reStructuredText."""
+    escaped, literal = [], False
+    for line in lines:
+        literal = line.endswith("::") or (literal and not line[:1].strip())
+        code = literal or line.lstrip().startswith((">>>", "..."))
+        # Between backquotes a backslash would be shown.
+        parts = [line] if code else re.split(r"(`+[^`]*`+)", line)
+        escaped.append(
+            line
+            if code
+            else "".join(p if p[:1] == "`" else p.replace("|", r"\|") for p in parts)
+        )
+    return escaped
+
+
 def write_demos() -> None:
     """Copy the demos in the form of the gallery.
 
@@ -68,8 +84,9 @@ def write_demos() -> None:
     for demo in sorted((HERE.parent / "demos").glob("[0-9]*.py")):
         docstring, code = demo.read_text(encoding="utf-8").split('\n"""\n', 1)
         title, text = docstring.removeprefix('"""').split("\n", 1)
-        text = "\n".join(with_literal_formulas([title, *text.split("\n")])[1:])
-        head = f'"""\n{title.rstrip(".")}\n{"=" * len(title)}\n{text}\n"""\n'
+        lines = with_literal_formulas([title, *text.split("\n")])[1:]
+        text = "\n".join(with_bars(lines))
+        head = f'r"""\n{title.rstrip(".")}\n{"=" * len(title)}\n{text}\n"""\n'
         cells = re.sub(r"(?m)^# %% +(?=\S)", "# %%\n# ", code)
         (DEMOS / demo.name).write_text(head + cells, encoding="utf-8")
 
@@ -99,16 +116,6 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "abort_on_example_error": True,
 }
-
-
-def with_bars(lines: list[str]) -> list[str]:
-    """Bars are absolute values, not substitutions of reStructuredText."""
-    escaped, literal = [], False
-    for line in lines:
-        literal = line.endswith("::") or (literal and not line[:1].strip())
-        code = literal or "`" in line or line.lstrip().startswith((">>>", "..."))
-        escaped.append(line if code else line.replace("|", r"\|"))
-    return escaped
 
 
 def setup(app: Any) -> None:

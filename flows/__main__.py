@@ -31,17 +31,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_verify(only: str, as_json: bool) -> int:
     """One line for each statement; 0 when all pass, 1 when one fails, 2 for none."""
-    from flows.theory.verify import statements, verify
+    from flows.theory.verify import HEADER, statements, verify
 
     chosen = [s for s in statements() if only.lower() in f"{s.name} {s.text}".lower()]
     if not chosen:
         names = ", ".join(s.name for s in statements())
         print(f"No statement matches {only!r}; there are: {names}", file=sys.stderr)
         return 2
-    results = []
-    for result in verify(chosen):
+    results: list[Any] = []
+    chapter = ""
+    if not as_json:
+        print(HEADER)
+    for item, result in zip(chosen, verify(chosen), strict=True):
         results.append(result)
         if not as_json:
+            if item.chapter != chapter:
+                chapter = item.chapter
+                print(f"\n{chapter}")
             print(result, flush=True)
     passed = sum(result.passed for result in results)
     if as_json:

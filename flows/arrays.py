@@ -31,9 +31,11 @@ __all__ = [
     "is_array",
     "is_torch",
     "namespace",
+    "numbers",
     "rms",
     "rounding",
     "to_numpy",
+    "unrecorded",
     "without_graph",
     "zeros_like",
 ]
@@ -98,6 +100,26 @@ def detach(x: Array) -> Array:
 def without_graph(u: Array) -> contextlib.AbstractContextManager[Any]:
     """Context in which torch records nothing, unless ``u`` itself requires grad."""
     if not is_torch(u) or u.requires_grad:
+        return contextlib.nullcontext()
+    import torch
+
+    quiet: contextlib.AbstractContextManager[Any] = torch.no_grad()
+    return quiet
+
+
+def numbers(values: Array) -> Any:
+    """A float for one state, the array (b,) for a batch.
+
+    A tensor that is in a graph stays one, so that energies can be differentiated.
+    """
+    if getattr(values, "ndim", 0) or (is_torch(values) and values.requires_grad):
+        return values
+    return float(values)
+
+
+def unrecorded(u: Array) -> contextlib.AbstractContextManager[Any]:
+    """Context in which torch records nothing, whatever ``u`` is."""
+    if not is_torch(u):
         return contextlib.nullcontext()
     import torch
 

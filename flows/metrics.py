@@ -15,6 +15,7 @@ from flows.spaces.fisher_gaussian import FisherMoments as fisher_moments
 from flows.spaces.fisher_gaussian import FisherNatural as fisher_natural
 from flows.spaces.fisher_models import FisherCategorical as fisher_categorical
 from flows.spaces.fisher_models import FisherSoftmax as fisher_softmax
+from flows.spaces.fisher_models import ModuleOutputs as outputs
 from flows.spaces.fisher_models import (
     fisher_classification,
     fisher_empirical,
@@ -36,5 +37,6 @@ __all__ = [
     "fisher_softmax",
     "matrix",
     "operator",
+    "outputs",
     "riemannian",
 ]

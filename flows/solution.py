@@ -160,7 +160,8 @@ class Solution:
         """The saved state ``i`` as a measure (the last by default)."""
         if self.space is None:
             raise TypeError(
-                "This solution has no space, so its states are no measures."
+                "This solution has no space, so its states are no measures; of a file "
+                "whose space has Python functions, load(path, flow) attaches it again."
             )
         return self.space.measure(self.u[i])
 
@@ -246,7 +247,8 @@ class Solution:
     def save(self, path: Any) -> Path:
         """Write times, states, energy and statistics to an ``.npz`` file.
 
-        The flow is not in it; ``load(path, flow)`` attaches one again.
+        The flow is not in it, nor a space that has Python functions or a sparse
+        pattern; ``load(path, flow)`` attaches both again.
         """
         target = Path(path)
         meta: dict[str, Any] = {

@@ -7,11 +7,14 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "SCHEMA",
@@ -33,31 +36,51 @@ def header(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def space_to_json(space: Any) -> dict[str, Any] | None:
-    """Class name and fields of a space whose fields are plain numbers and names."""
-    if space is None:
-        return None
-    values = {f.name: getattr(space, f.name) for f in fields(space) if f.init}
+    """Class name and fields of a space; None where a field is a Python function.
+
+    The parts of a space (norms, mirror maps, metrics, bounds) are written likewise.
+    """
     try:
-        json.dumps(values)
+        return None if space is None else _encoded(space)
     except TypeError:
         return None
-    return {"class": type(space).__name__, "fields": values}
 
 
 def space_from_json(data: dict[str, Any] | None) -> Any:
     """Inverse of ``space_to_json``; None for a space this version does not know."""
-    from flows import spaces
+    from flows.spaces.saved import PARTS
 
-    if data is None or data["class"] not in spaces.__all__:
+    try:
+        return None if data is None else _decoded(data, PARTS)
+    except LookupError:
         return None
-    values = {k: _tuples(v) for k, v in data["fields"].items()}
-    kind = getattr(spaces, data["class"])
+
+
+def _encoded(value: Any) -> Any:
+    """Numbers, names, arrays, sequences and dataclasses as JSON values."""
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist()}
+    if isinstance(value, tuple | list):
+        return [_encoded(part) for part in value]
+    if not is_dataclass(value) or isinstance(value, type):
+        json.dumps(value)
+        return value
+    values = {f.name: _encoded(getattr(value, f.name)) for f in fields(value) if f.init}
+    return {"class": type(value).__name__, "fields": values}
+
+
+def _decoded(value: Any, parts: Mapping[str, Any]) -> Any:
+    """Inverse of ``_encoded`` for classes by their names in ``parts``."""
+    if isinstance(value, list):
+        return tuple(_decoded(part, parts) for part in value)
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return np.array(value["array"], dtype=float)
+    kind = parts[value["class"]]
+    values = {k: _decoded(v, parts) for k, v in value["fields"].items()}
     axes = values.pop("axes", ())
     return kind(*axes, **values)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -571,7 +571,7 @@ def test_what_cannot_be_differentiated_is_refused():
     with pytest.raises(TypeError, match=r"give `sol.u\[-1\]`, which keeps its graph"):
         run(well(1.0), run(well(1.0), x, fl.RK4()), fl.RK4(), fl.Backprop(), t=(0.3, 1))
     with pytest.raises(TypeError, match=r"solves equations of its own.*Continuous"):
-        run(well(1.0), x, fl.AverageVectorField(), fl.Backprop())
+        run(well(1.0), x, fl.ItohAbe(), fl.Backprop())
     fire = fl.Event(lambda t, u: float(u[0]) - 0.9, jump=lambda t, u: u)
     with pytest.raises(TypeError, match="does not go through `Event"):
         run(well(1.0), x, fl.RK4(), fl.Backprop(), until=fire)
@@ -770,3 +770,28 @@ def test_quadratic_flows_are_differentiated_by_their_tensors():
         a += 1.0
     with pytest.raises(ValueError, match="make the energy anew"):
         run(energy, x, fl.RK4(), fl.Backprop())
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        fl.Radau(),
+        fl.Rosenbrock(),
+        fl.Exponential(),
+        fl.AverageVectorField(),
+        fl.Gonzalez(),
+    ],
+    ids=repr,
+)
+def test_schemes_that_solve_equations_of_their_own_have_exact_derivatives(scheme):
+    def end(x, k):
+        energy = fl.Potential("k*(x**2 - 1)**2/4 + x*y/3 + y**4/4", {"k": k})
+        flow = fl.Euclidean().flow(energy)
+        sol = fl.solve(
+            flow, x, (0, 0.5), scheme, dt=0.1, save_at=[0.5], adjoint=fl.Backprop()
+        )
+        return sol.u[-1]
+
+    k = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    inputs = tensor(0.4, 1.1), k
+    assert torch.autograd.gradcheck(end, inputs, eps=1e-5, atol=1e-7, rtol=1e-6)

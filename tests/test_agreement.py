@@ -488,3 +488,32 @@ def test_spaces_accept_what_they_can_represent_and_name_the_others(energy, accep
                 space.flow(energy)
             with pytest.raises(TypeError, match="Spaces that take"):
                 space.flow(energy)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        fl.Euclidean(),
+        fl.Mirror.simplex(),
+        fl.Sphere(),
+        fl.Stiefel(3, 2),
+        fl.Matrices(2, 2),
+        fl.SPD(2),
+        fl.SteepestDescent(fl.norms.l1()),
+        fl.SteepestDescent(fl.norms.spectral(2, 2)),
+        fl.HeavyBall(1.0),
+        fl.Nesterov(),
+        fl.Grid((-1, 1, 10)),
+        fl.Quantiles(10),
+        fl.Particles(10),
+        fl.LangevinParticles(10),
+    ],
+    ids=repr,
+)
+def test_what_is_no_energy_is_refused_with_the_remedy(space):
+    with pytest.raises(TypeError, match=r"write fl\.Potential\('x\*\*2'\)"):
+        space.flow("x**2")
+    with pytest.raises(TypeError, match=r"write fl\.Potential\(sum\)"):
+        space.flow(sum)
+    with pytest.raises(TypeError, match=r"got 3; write for instance"):
+        space.flow(3)

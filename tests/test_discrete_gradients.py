@@ -319,6 +319,19 @@ def test_every_kind_of_jacobian_gives_the_same_step(scheme, kind):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
+@pytest.mark.parametrize("h", [0.1, 100.0])
+@pytest.mark.parametrize("shape", [(2, 2), (3, 2, 2)])
+def test_matrices_keep_the_balance_in_the_frobenius_product(scheme, h, shape):
+    X = np.random.default_rng(3).normal(size=shape)
+    V = fl.Potential("(x1**2 - 1)**2 + x1*x4/2 + x2**2 + 30*x3**2 + x4**2")
+    sol = fl.solve(fl.Matrices(2, 2).flow(V), X, (0, 4 * h), scheme, dt=h)
+    moved = ((sol.u[1:] - sol.u[:-1]) ** 2).sum((-2, -1))
+    assert np.abs(sol.energy[1:] - sol.energy[:-1] + moved / h).max() < 1e-12
+    flat = fl.solve(SPACE.flow(V), X.reshape(*shape[:-2], 4), (0, 4 * h), scheme, dt=h)
+    assert np.array_equal(sol.u.reshape(flat.u.shape), flat.u)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 def test_flows_without_a_balance_are_refused(scheme):
     game = fl.learning.game(
         {"a": fl.Potential("x*y"), "b": -fl.Potential("x*y")}, {"a": [0], "b": [1]}
@@ -356,10 +369,10 @@ def test_an_equation_without_a_solution_fails_and_says_so():
 
 
 def test_a_singular_system_is_a_failure_of_newton():
-    flow = Differences(SPACE.flow(fl.quadratic(1.0)))
-    flow.jacobian = lambda t, u: np.full((1, 1), np.nan)
+    flow = Differences(SPACE.flow(fl.quadratic([[2.0, 1.0], [1.0, 3.0]])))
+    flow.jacobian = lambda t, u: np.full((2, 2), np.nan)
     with pytest.raises(NewtonFailure, match="discrete gradient stopped"):
-        fl.Gonzalez().step(flow, 0.0, np.array([1.0]), 1.0, None, ())
+        fl.Gonzalez().step(flow, 0.0, np.array([1.0, 2.0]), 1.0, None, ())
 
 
 def test_rounding_of_cancelling_terms_is_recognized():
@@ -368,7 +381,7 @@ def test_rounding_of_cancelling_terms_is_recognized():
     for scheme in SCHEMES:
         step = scheme.step(flow, 0.0, u, 1.0, None, ())
         assert abs(step.u[0] - 1.0) < 2e-8
-    assert Balance(flow, 0.0, u, 1.0, ((0.5, 1.0),)).jitter > 1e-17
+    assert Balance(flow, 0.0, u, 1.0, ((0.5, 1.0),), lambda: u).jitter > 1e-17
 
 
 def test_schemes_pickle_and_are_found_by_name():
@@ -391,3 +404,23 @@ def test_step_doubling_chooses_the_steps_where_it_exists():
         dt=fl.Adaptive(rtol=1e-6),
     )
     assert np.abs(sol.u[-1] - p.exact(1.0)).max() < 1e-4
+
+
+@pytest.mark.parametrize("scheme", [fl.AverageVectorField(), fl.Gonzalez()], ids=repr)
+@pytest.mark.parametrize("n", [1, 7])
+def test_ripples_and_barriers_keep_the_balance_at_long_steps(scheme, n):
+    """No step is halved: h = 100 is h = 100 where many solutions compete."""
+    rng = np.random.default_rng(n)
+    ripples = fl.Potential(
+        lambda x: (x**2 / 2 + np.cos(5 * x)).sum(-1),
+        gradient=lambda x: x - 5 * np.sin(5 * x),
+    )
+    barrier = fl.Potential(
+        lambda x: (x - np.log(x)).sum(-1), gradient=lambda x: 1 - 1 / x
+    )
+    for energy in (ripples, barrier):
+        start = np.abs(rng.normal(size=n)) + 0.5
+        sol = fl.solve(fl.Euclidean().flow(energy), start, (0, 300), scheme, dt=100.0)
+        assert sol.stats["halved"] == 0
+        moved = (np.diff(sol.u, axis=0) ** 2).sum(-1)
+        np.testing.assert_allclose(np.diff(sol.energy), -moved / 100.0, atol=1e-12 * n)

@@ -70,6 +70,8 @@ def test_pages_with_code_are_found():
         "CONTRIBUTING.md",
         "index.rst",
         "tutorial.rst",
+        "vectors.rst",
+        "schemes.rst",
         "extending.rst",
     }
 

@@ -139,3 +139,44 @@ def test_overflow_in_float32_is_an_error_not_a_result():
     flow = fl.Euclidean().flow(fl.Potential("-x**4"))
     with pytest.raises((fl.SolveError, ValueError), match="finite"):
         run(flow, array(1e12, dtype=np.float32), (0, 1), fl.Euler(), 0.5)
+
+
+def cliff(x):
+    """The gradient of |x|^2/2, without a value near 0."""
+    return np.where(np.abs(x) < 0.5, np.nan, x)
+
+
+STIFF = [fl.Radau(), fl.Rosenbrock(), fl.BDF(), fl.Exponential(), fl.TRBDF2()]
+STIFF += [fl.SDIRK3(), fl.BDF2(), fl.ImplicitEuler()]
+
+
+@pytest.mark.parametrize("scheme", [*STIFF, fl.Tsit5()], ids=repr)
+@pytest.mark.parametrize("own", [False, True])
+def test_adaptive_steps_do_not_creep_up_to_where_the_numbers_end(scheme, own):
+    energy = fl.Potential(lambda x: (x**2).sum(-1) / 2, gradient=cliff)
+    start = np.array([[1.0, 1.0], [1.5, 1.0]]) if own else np.array([1.0, 1.0])
+    control = fl.Adaptive(rtol=1e-4, max_steps=2000)
+    with pytest.raises(fl.SolveError, match="finite") as caught:
+        fl.solve(
+            fl.Euclidean().flow(energy),
+            start,
+            (0, 3),
+            scheme,
+            dt=control,
+            save_at=[3.0] if own else None,
+        )
+    assert "Adaptive()" not in str(caught.value)
+    assert ".." not in str(caught.value)
+    assert np.abs(caught.value.solution.u).min() >= 0.5
+    t = caught.value.solution.t[-1]
+    assert t == pytest.approx(np.log(2.0), abs=1e-2)
+
+
+@pytest.mark.parametrize("scheme", [*STIFF, fl.Tsit5()], ids=repr)
+@pytest.mark.parametrize("own", [False, True])
+def test_blow_up_names_its_time_under_every_scheme(scheme, own):
+    start = np.array([[1.0], [0.5]]) if own else np.array([1.0])
+    control = fl.Adaptive(rtol=1e-4, max_steps=5000)
+    flow = fl.Euclidean().flow(fl.Potential("-x**4/4"))
+    with pytest.raises(fl.SolveError, match=r"finite time at t\* = 0\.(49|50)"):
+        fl.solve(flow, start, (0, 1), scheme, dt=control, save_at=[1.0])

@@ -491,3 +491,58 @@ def test_everything_pickles(chart):
     again = pickle.loads(pickle.dumps(problem))
     assert (again.exact(1.0) == problem.exact(1.0)).all()
     assert repr(metric) == f"{chart.__name__.replace('Fisher', 'fisher_').lower()}(2)"
+
+
+def test_a_torch_module_is_a_function_of_its_parameters_and_stays_what_it_is():
+    torch, x, y = data()
+    labels = (y > 0).long()
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)
+    module = torch.nn.Sequential(*layers)
+    outputs = metrics.outputs(module, x)
+    start = outputs.start.double()
+    assert torch.allclose(outputs(start), module(x.float()).double(), atol=1e-6)
+    both = outputs(torch.stack([start, 2.0 * start]))
+    assert torch.equal(both[1], outputs(2.0 * start))
+
+    def loss(w):
+        each = [torch.nn.functional.cross_entropy(z, labels) for z in outputs(w)]
+        return torch.stack(each)
+
+    def logs(w):
+        return torch.log_softmax(outputs(w), -1)[torch.arange(30), labels]
+
+    V = fl.Potential(lambda w: loss(w[None])[0] if w.ndim == 1 else loss(w))
+    true = metrics.fisher_classification(outputs, damping=1e-2)
+    J = torch.func.jacrev(outputs)(start)
+    p = torch.softmax(outputs(start), -1)
+    H = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    F = torch.einsum("nip,nij,njq->pq", J, H, J) / 30
+    v = torch.linspace(-1.0, 1.0, 22, dtype=torch.float64)
+    assert torch.allclose(true.apply(start, v), F @ v + 1e-2 * v, atol=1e-14)
+    S = torch.func.jacrev(logs)(start)
+    empirical = metrics.fisher_empirical(logs, damping=1e-2)
+    F = S.T @ S / 30
+    assert torch.allclose(empirical.apply(start, v), F @ v + 1e-2 * v, atol=1e-14)
+    before = [p.clone() for p in module.parameters()]
+    for metric in (true, empirical):
+        flow = fl.Euclidean(metric=metric).flow(V)
+        sol = fl.solve(flow, start, (0, 0.5), fl.Heun(), dt=0.1)
+        assert sol.energy[-1] < sol.energy[0]
+    assert all(map(torch.equal, before, module.parameters()))
+
+
+def test_models_that_are_no_functions_of_the_parameters_are_refused():
+    torch, x, _ = data()
+    module = torch.nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"give fl.metrics.outputs\(module, inputs\)"):
+        metrics.fisher_classification(module)
+    with pytest.raises(TypeError, match=r"must be a torch.nn.Module"):
+        metrics.outputs(lambda w: w, x)
+    with pytest.raises(TypeError, match="`inputs` must be a tensor"):
+        metrics.outputs(module, x.numpy())
+    with pytest.raises(ValueError, match="has 6 parameters, got a vector of shape"):
+        metrics.outputs(module, x)(torch.zeros(5))
+    constant = metrics.fisher_regression(lambda w: 0.0 * w[:1] + x[:, 0])
+    with pytest.raises(NewtonFailure, match=r"give a \(larger\) `damping`"):
+        constant.solve(np.ones(2), np.ones(2))

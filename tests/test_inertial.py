@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -653,3 +654,19 @@ def test_problems_refuse_wrong_arguments():
 def test_problems_pickle(p):
     again = pickle.loads(pickle.dumps(p))
     assert (again.exact(1.0) == p.exact(1.0)).all()
+
+
+def test_a_start_at_time_0_that_requires_grad_gives_no_warning():
+    torch = pytest.importorskip("torch")
+    u = torch.tensor([1.0, 0.5, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
+    flow = fl.Nesterov().flow(fl.Potential("x1**2 + x2**4"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sol = fl.solve(flow, u, (0, 1), fl.RK4(), dt=0.1, adjoint=fl.Backprop())
+    (slope,) = torch.autograd.grad(sol.u[-1][0], u)
+    start = u.detach().numpy()
+    ends = [
+        fl.solve(flow, start + e, (0, 1), fl.RK4(), dt=0.1).u[-1][0]
+        for e in (np.array([1e-6, 0, 0, 0]), np.array([-1e-6, 0, 0, 0]))
+    ]
+    assert float(slope[0]) == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-7)

@@ -91,6 +91,39 @@ def test_dirac_gan_linearizations_have_their_eigenvalues():
     assert np.abs(found - expected).max() < 1e-14
 
 
+@pytest.mark.parametrize(("slope", "bend"), [(0.5, -0.25), (1.0, 0.0)])
+@pytest.mark.parametrize("g", [0.3, 2.0])
+def test_consensus_damps_the_dirac_game(slope, bend, g):
+    """v - g grad |v|^2/2 has eigenvalues -g f'(0)^2 +- i f'(0), any f''(0)."""
+    import sympy
+
+    x, y = sympy.symbols("x y")
+    s = x * y
+    df = slope + bend * s
+    v = sympy.Matrix([-y * df, x * df])
+    half = (v.T * v)[0] / 2
+    field = [sympy.expand(v[i] - g * half.diff(z)) for i, z in enumerate((x, y))]
+    flow = fl.theory.modified_equation(fl.Euler(), field, 1).flow(1.0)
+    found = np.sort_complex(np.linalg.eigvals(flow.jacobian(0.0, np.zeros(2))))
+    expected = -g * slope**2 + np.array([-1j, 1j]) * slope
+    assert np.abs(found - expected).max() < 1e-14
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_gradients_have_their_closed_form(seed):
+    rng = np.random.default_rng(seed)
+    g = rng.normal(size=(2, 3)) + np.array([[0.0], [seed - 2.0]])
+    gap = g[1] - g[0]
+    a = np.clip(gap @ g[1] / (gap @ gap), 0.0, 1.0)
+    assert np.allclose(min_norm_weights(g @ g.T), [a, 1 - a], atol=1e-12)
+    d = a * g[0] + (1 - a) * g[1]
+    if 0 < a < 1:
+        assert np.allclose(g @ d, d @ d, atol=1e-12)
+    energies = [fl.Potential(f"({u})*x + ({v})*y + ({w})*z") for u, v, w in g.tolist()]
+    flow = fl.learning.multi_objective(energies)
+    assert np.allclose(flow.velocity(0.0, np.zeros(3)), -d, atol=1e-12)
+
+
 def test_game_takes_batches_and_torch():
     torch = pytest.importorskip("torch")
     p = fl.problems.bilinear_game(x0=np.arange(6.0).reshape(3, 2))
@@ -112,6 +145,10 @@ def test_game_refuses_what_is_no_game():
         fl.learning.game({"x": L, "y": -L}, {"x": [0, 1], "y": [1]})
     with pytest.raises(TypeError, match="must be an energy"):
         fl.learning.game({"x": "x*y"}, {"x": [0]})
+    with pytest.raises(TypeError, match="`losses` must be a mapping"):
+        fl.learning.game(L, -L)
+    with pytest.raises(TypeError, match="`blocks` must be a mapping"):
+        fl.learning.game({"x": L, "y": -L}, [[0], [1]])
     with pytest.raises(TypeError, match="Entropy"):
         fl.learning.game({"x": fl.Entropy(1.0)}, {"x": [0]})
     flow = fl.problems.bilinear_game().flow
@@ -184,6 +221,8 @@ def test_multi_objective_refuses_batches_and_nothing():
         fl.learning.multi_objective(["x**2"])
     with pytest.raises(TypeError, match="Entropy"):
         fl.learning.multi_objective([fl.Entropy(1.0)])
+    with pytest.raises(TypeError, match="sequence of energies"):
+        fl.learning.multi_objective(fl.quadratic(1.0))
     flow = fl.problems.pareto_quadratics().flow
     with pytest.raises(ValueError, match="one point"):
         flow.velocity(0.0, np.zeros((4, 2)))
@@ -191,12 +230,35 @@ def test_multi_objective_refuses_batches_and_nothing():
         fl.problems.pareto_quadratics(x0=(1.0, 2.0, 3.0))
 
 
-def test_masked_steps_have_their_exact_moments_by_enumeration():
-    h, lam, p = 0.3, 1.7, 0.4
-    mean = p * (1 - h * lam / p) + (1 - p)
-    second = p * (1 - h * lam / p) ** 2 + (1 - p)
-    assert mean == pytest.approx(1 - h * lam)
-    assert second == pytest.approx(1 - 2 * h * lam + h**2 * lam**2 / p)
+class Fixed:
+    """A stream whose uniform numbers are below or above every probability."""
+
+    def __init__(self, moves):
+        self.moves = np.asarray(moves, dtype=bool)
+
+    def uniform(self, shape, like):
+        return np.where(self.moves, 0.0, 1.0).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("h", "p"), [(0.3, 0.4), (2.0 * 0.4 / 1.7, 0.4), (0.8 / 0.5, 0.8)]
+)
+def test_masked_steps_have_their_exact_moments_by_enumeration(h, p):
+    """All 2^6 masks of three steps in two coordinates; hl = 2p is the threshold."""
+    rates, start, k = np.array([1.7, 0.5]), np.array([1.0, -2.0]), 3
+    flow = fl.learning.masked(fl.Euclidean().flow(fl.quadratic(rates)), p)
+    mean, second = np.zeros(2), np.zeros(2)
+    for moves in itertools.product((0, 1), repeat=2 * k):
+        u = start
+        for n in range(k):
+            drawn = flow.draw(Fixed(moves[2 * n : 2 * n + 2]))
+            u = fl.Euler().step(drawn, 0.0, u, h, None, ()).u
+        chance = p ** sum(moves) * (1 - p) ** (2 * k - sum(moves))
+        mean, second = mean + chance * u, second + chance * u * u
+    assert np.allclose(mean, (1 - h * rates) ** k * start, atol=1e-14)
+    factor = 1 - 2 * h * rates + h**2 * rates**2 / p
+    assert np.allclose(second, factor**k * start**2, atol=1e-13)
+    assert np.array_equal(factor < 1 - 1e-12, h * rates < 2 * p - 1e-12)
 
 
 def test_masked_steps_have_their_exact_moments_in_a_sample():

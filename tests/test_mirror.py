@@ -11,7 +11,8 @@ import torch
 import flows as fl
 from flows.linear import NewtonFailure
 from flows.spaces.costs import BregmanCost, linear_model
-from flows.spaces.mirror_maps import Burg, Entropy, PNorm, Simplex
+from flows.spaces.mirror_maps import Burg, Entropy, Simplex
+from flows.spaces.p_norms import PNorm
 
 POINTS = {
     fl.Mirror.simplex(): [0.6, 0.3, 0.1],

@@ -10,7 +10,7 @@ from scheme_toys import observed
 import flows as fl
 from flows import schemes as fs
 from flows.theory import Momentum, modified_equation, modified_quadratic
-from flows.theory.series import (
+from flows.theory.modified.series import (
     basis,
     modified_coefficients,
     rootings,
@@ -124,11 +124,12 @@ def test_schemes_against_their_modified_equations(scheme, terms, order):
     assert order_of(scheme, terms, sizes) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["bdf2", "optimistic", "momentum"])
+@pytest.mark.parametrize("name", ["bdf2", "bdf", "optimistic", "momentum"])
 @pytest.mark.parametrize("terms", [1, 2, 3])
 def test_the_modified_flow_satisfies_the_recursion_of_several_steps(name, terms):
     method = {
         "bdf2": fl.BDF2(),
+        "bdf": fl.BDF(2),
         "optimistic": fs.Optimistic(),
         "momentum": Momentum(0.3),
     }[name]
@@ -140,15 +141,100 @@ def test_the_modified_flow_satisfies_the_recursion_of_several_steps(name, terms)
         x = fl.solve(
             flow, START, (0, 3 * h), fl.DOP853(), dt=h / 2, save_at=np.arange(4) * h
         ).u
-        if name == "bdf2":
+        if name.startswith("bdf"):
             r = x[2] - 4 / 3 * x[1] + x[0] / 3 - 2 / 3 * h * v(0, x[2])
         elif name == "optimistic":
             r = x[2] - x[1] - h * (2 * v(0, x[1]) - v(0, x[0]))
         else:
             r = x[2] - x[1] - h * v(0, x[1]) - 0.3 * (x[1] - x[0])
         defects.append(np.abs(r).max())
-    expected = terms + 1 + (name == "bdf2" and terms == 1)
+    expected = terms + 1 + (name.startswith("bdf") and terms == 1)
     assert observed(sizes, defects) == pytest.approx(expected, abs=0.25)
+
+
+PARTS = {
+    "smooth": fl.Potential("x**4/4 + (y - x)**2"),
+    "prox": fl.Potential("x**2/2 + y**4/4"),
+}
+
+
+class TwoEnergies(fl.Flow):
+    """The parts as flows of vectors; both are smooth."""
+
+    space = SPACE
+
+    def parts(self):
+        return {name: SPACE.flow(energy) for name, energy in PARTS.items()}
+
+    def velocity(self, t, u):
+        return sum(part.velocity(t, u) for part in self.parts().values())
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        fl.ForwardBackward(),
+        fl.DouglasRachford(),
+        fl.Splitting("prox smooth", inner=fl.Euler()),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_schemes_of_two_parts_against_their_modified_equations(scheme, terms):
+    equation, errors = modified_equation(scheme, PARTS, terms), []
+    for h in FINE:
+        end = fl.solve(TwoEnergies(), START, (0, 1), scheme, dt=h).u[-1]
+        exact = fl.solve(equation.flow(h), START, (0, 1), fl.DOP853(), dt=0.05).u[-1]
+        errors.append(np.abs(end - exact).max())
+    assert observed(FINE, errors) == pytest.approx(terms, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "terms", "order"),
+    [
+        (fl.StepDoubling(fl.Euler()), 1, 1),
+        (fl.StepDoubling(fl.Euler()), 2, 2),
+        (fl.StepDoubling(fl.ImplicitEuler(), extrapolate=True), 2, 2),
+        (fl.StepDoubling(fl.ImplicitEuler(), extrapolate=True), 3, 3),
+    ],
+    ids=repr,
+)
+def test_step_doubling_against_its_modified_equation(scheme, terms, order):
+    assert order_of(scheme, terms, FINE) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_backward_differentiation_adds_a_derivative_of_the_solution(k):
+    """h v(u) = sum_{j <= k} backward differences/j: v + h^k/(k+1) u^(k+1)."""
+    b = modified_equation(fl.BDF(k), WELL, k + 1).coefficients
+    for tree, value in b.items():
+        if 1 < size(tree) <= k:
+            assert value == 0
+        # In u^(k+1) a tree has the number of its monotone labelings, n!/(gamma sigma).
+        if size(tree) == k + 1:
+            weight = sympy.Rational(sympy.factorial(k + 1), gamma(tree)) / (k + 1)
+            assert abs(value - weight) < 1e-10
+
+
+def gamma(tree):
+    """Density: the product of the sizes of all subtrees."""
+    return size(tree) * int(np.prod([gamma(branch) for branch in tree[1]]))
+
+
+def test_the_exact_flow_is_its_own_modified_equation():
+    m = modified_equation(fl.Exact(), WELL, 4)
+    assert m.leading is None
+    assert sympy.expand(m.field - modified_equation(fl.Euler(), WELL, 1).field) == (
+        sympy.zeros(2, 1)
+    )
+
+
+def test_problems_that_are_games_have_modified_equations():
+    p = fl.problems.bilinear_game(1.3)
+    v = modified_equation(fl.Euler(), p).flow(0.2).velocity(0.0, START)
+    x, y = START
+    expected = [-1.3 * y + 0.1 * 1.69 * x, 1.3 * x + 0.1 * 1.69 * y]
+    assert np.allclose(v, expected, atol=1e-14)
 
 
 def test_heavy_ball_steps_follow_the_energy_of_the_formula():
@@ -310,6 +396,10 @@ def test_text_and_latex_say_what_is_integrated():
         fl.SDIRK3(),
         fl.Gonzalez(),
         fl.AverageVectorField(),
+        fl.Radau(),
+        fl.Rosenbrock(),
+        fl.Exponential(),
+        fl.StepDoubling(fl.RK4()),
     ],
     ids=repr,
 )
@@ -347,7 +437,7 @@ def test_modified_quadratics_with_a_kernel_drift_at_the_same_speed():
         (
             lambda: modified_quadratic(fl.ItohAbe(), fl.quadratic(1.0), 0.2),
             TypeError,
-            "no one-step scheme of a matrix",
+            "multiplies the modes of a matrix",
         ),
         (
             lambda: modified_quadratic(fl.Euler(), WELL, 0.2),
@@ -393,6 +483,42 @@ def test_modified_quadratics_with_a_kernel_drift_at_the_same_speed():
             "needs potentials",
         ),
         (
+            lambda: modified_equation(fl.ForwardBackward(), WELL),
+            TypeError,
+            'give a mapping {"smooth"',
+        ),
+        (
+            lambda: modified_equation(fl.DouglasRachford(), {"a": WELL, "b": WELL}),
+            TypeError,
+            'give a mapping {"smooth"',
+        ),
+        (
+            lambda: modified_equation(
+                fl.Euler(), {"a": fl.Potential("x*y"), "b": fl.Potential("x**2")}
+            ),
+            ValueError,
+            r"add `\+ 0\*y`",
+        ),
+        (
+            lambda: modified_equation(fl.Euler(), {"a": "x**2"}),
+            TypeError,
+            "part 'a' must be an energy",
+        ),
+        (
+            lambda: modified_equation(fl.Euler(), {"a": fl.Potential(torch_well)}),
+            TypeError,
+            "part 'a' must be a formula",
+        ),
+        (
+            lambda: modified_equation(fl.PolyakMomentum(), WELL),
+            TypeError,
+            r"momentum, base; for momentum take Momentum\(beta\)",
+        ),
+        (lambda: modified_equation(fl.Euler(), WELL).flow(0.0), ValueError, "`h` must"),
+        (lambda: modified_equation(fl.Euler(), WELL).flow("1"), ValueError, "`h` must"),
+        (lambda: Momentum(1.0), ValueError, "`beta` must be in"),
+        (lambda: Momentum("much"), ValueError, "`beta` must be in"),
+        (
             lambda: modified_equation(fl.ItohAbe(), PLAYERS),
             TypeError,
             "needs an energy that is a formula",
@@ -417,6 +543,14 @@ def test_modified_quadratics_with_a_kernel_drift_at_the_same_speed():
 def test_what_has_no_modified_equation_is_refused(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+def test_a_callable_in_numpy_is_told_that_torch_differentiates_it():
+    pytest.importorskip("torch")
+    energy = fl.Potential(lambda x: np.sum(x**4, axis=-1) / 4, gradient=lambda x: x**3)
+    flow = modified_equation(fl.Euler(), energy).flow(0.1)
+    with pytest.raises(TypeError, match="differentiates it by torch"):
+        flow.velocity(0.0, START)
 
 
 def test_networks_have_the_gradients_that_differences_show():

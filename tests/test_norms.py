@@ -261,7 +261,7 @@ def test_what_has_no_meaning_is_refused():
     with pytest.raises(ValueError, match=r"takes \(n,\), one point"):
         end(flow, np.ones((2, 2, 2)), 1.0, fl.Euler(), 0.1)
     metric = fl.SteepestDescent(fl.norms.metric([1.0, 2.0, 3.0]))
-    with pytest.raises(ValueError, match=r"M has shape \(3,\), the state 2"):
+    with pytest.raises(ValueError, match="3 weights, but the state has 2"):
         end(metric.flow(fl.Potential("r**2")), x, 1.0, fl.Euler(), 0.1)
     spectral = fl.SteepestDescent(fl.norms.spectral(3, 2))
     with pytest.raises(ValueError, match=r"takes \(3, 2\), one matrix"):
@@ -271,15 +271,21 @@ def test_what_has_no_meaning_is_refused():
 @pytest.mark.parametrize(
     ("M", "match"),
     [
-        (np.ones((2, 3)), "must be a number"),
+        (np.ones((2, 3)), "must be a square matrix"),
         (np.array([[1.0, 2.0], [0.0, 1.0]]), "must be symmetric"),
         (np.array([[1.0, 2.0], [2.0, 1.0]]), "smallest eigenvalue is -1"),
-        ([1.0, 0.0], "positive definite"),
+        ([1.0, 0.0], "positive finite weights"),
     ],
 )
 def test_metrics_must_be_positive_definite(M, match):
     with pytest.raises(ValueError, match=match):
         fl.norms.metric(M)
+
+
+@pytest.mark.parametrize("metric", [None, lambda x: np.eye(2) + 0.0 * x[..., None]])
+def test_the_metric_of_a_norm_is_constant(metric):
+    with pytest.raises(TypeError, match="must be constant"):
+        fl.norms.metric(metric)
 
 
 def test_problems_refuse_batches_and_misfits():

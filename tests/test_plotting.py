@@ -342,3 +342,23 @@ def test_a_palette_makes_a_smaller_file(tmp_path):
 def test_wrong_requests_say_what_would_be_right(call, error, text, tmp_path):
     with pytest.raises(error, match=text):
         call(tmp_path)
+
+
+def test_second_order_flows_show_their_positions(tmp_path):
+    V = fl.Potential("x**4/4")
+    for space in (fl.HeavyBall(0.5), fl.Nesterov()):
+        start = space.start([2.0])
+        sol = fl.solve(space.flow(V), start, (0, 5), fl.RK4(), dt=0.1)
+        ax = sol.plot()[0]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("$x$", "velocity $v$")
+        assert sol.animate(tmp_path / "phase.gif", frames=3).exists()
+        plane = fl.Potential("x**4/4 + y**2")
+        start = space.start([2.0, 1.0])
+        sol = fl.solve(space.flow(plane), start, (0, 5), fl.RK4(), dt=0.1)
+        ax = sol.plot()[0]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("$x$", "$y$")
+        assert len(ax.collections) > 1
+        three = fl.quadratic([1.0, 2.0, 3.0])
+        start = space.start([1.0, 1.0, 1.0])
+        sol = fl.solve(space.flow(three), start, (0, 5), fl.RK4(), dt=0.1)
+        assert len(sol.plot()[0].lines) == 3

@@ -232,3 +232,38 @@ def test_what_cannot_be_checked_is_refused():
     batch = run(fl.quadratic(1.0), np.ones((2, 1)), 1.0, fl.MinimizingMovement(), 0.5)
     with pytest.raises(TypeError, match="not a batch"):
         check_de_giorgi(batch)
+
+
+def test_a_member_that_starts_at_rest_is_no_failure():
+    starts = np.array([[1.0, 1.0], [0.0, 0.0]])
+    sol = run(fl.quadratic([1.0, 3.0]), starts, 3.0)
+    assert rates(sol, minimizer=[0.0, 0.0], convexity=1.0)
+
+
+def test_a_claimed_minimum_above_the_run_is_refused():
+    sol = run(fl.quadratic(1.0), [1.0], 3.0)
+    with pytest.raises(ValueError, match=r"`minimum` is 0.2, but the energy .* falls"):
+        rates(sol, minimum=0.2, pl=1.0)
+
+
+def test_wrong_arguments_of_rates_are_named(tmp_path):
+    sol = run(fl.quadratic(1.0), [1.0], 1.0)
+    with pytest.raises(TypeError, match="`sol` must be a Solution"):
+        rates("run", minimum=0.0, pl=1.0)
+    with pytest.raises(TypeError, match="`convexity` must be a number"):
+        rates(sol, minimizer=[0.0], convexity="much")
+    with pytest.raises(ValueError, match="`pl` must be positive"):
+        rates(sol, minimum=0.0, pl=-1.0)
+    with pytest.raises(TypeError, match="`minimizer` must be an array"):
+        rates(sol, minimizer="origin", convexity=1.0)
+    with pytest.raises(TypeError, match="`problem` must be a Problem"):
+        rates(sol, problem="quadratic")
+    sol.save(tmp_path / "run.npz")
+    with pytest.raises(TypeError, match="loaded solution has no flow"):
+        rates(fl.load(tmp_path / "run.npz"), minimum=0.0, pl=1.0)
+    space = fl.Nesterov()
+    inertial = fl.solve(
+        space.flow(fl.quadratic(1.0)), space.start([1.0]), (0, 1), fl.RK4(), dt=0.1
+    )
+    with pytest.raises(TypeError, match=r"theory.lyapunov\(sol\)"):
+        rates(inertial, minimum=0.0, pl=1.0)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import diags_array
 
+from flows.arrays import to_numpy
 from flows.linear import (
     CyclicTridiagonal,
     NewtonFailure,
@@ -13,6 +15,7 @@ from flows.linear import (
     shifted,
     sparse_factor,
 )
+from flows.linear.operators import diagonal_of
 from flows.linear.phi import DENSE, phi
 
 N = 12
@@ -305,13 +308,76 @@ def test_exponentials_that_fail_say_why(monkeypatch):
     v = np.ones(3)
     with pytest.raises(np.linalg.LinAlgError, match="entries that are not finite"):
         exponentials(np.full((3, 3), np.nan), 1.0, v)
-    monkeypatch.setattr("flows.linear.phi.MOST_LANCZOS", 60)
-    monkeypatch.setattr("flows.linear.phi.MOST_SUBSTEPS", 3)
+    monkeypatch.setattr("flows.linear.phi_krylov.MOST_LANCZOS", 20)
+    monkeypatch.setattr("flows.linear.phi_krylov.MOST_PARTS", 8)
+    monkeypatch.setattr("flows.linear.phi_krylov.MOST_SUBSTEPS", 3)
     wild = np.linspace(0.0, 1e3, 500)
-    for even, text in ((True, "did not converge in 60"), (False, "more than 3 subs")):
+    for even, text in ((True, "converge in 8 subs"), (False, "more than 3 subs")):
         J = Operator(lambda x: -wild * x, even)
         with pytest.raises(NewtonFailure, match=text):
             exponentials(J, 1.0, wild).combine([np.ones(500)])
     broken = Operator(lambda x: x * np.nan, symmetric=False)
     with pytest.raises(NewtonFailure, match="not finite"):
         exponentials(broken, 1.0, v).combine([v])
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_a_diagonal_jacobian_is_a_function_of_its_entries(batch, library):
+    rng = np.random.default_rng(4)
+    d, v = -(10.0 ** rng.uniform(-3, 7, (*batch, 9))), rng.normal(size=(*batch, 9))
+    J = Operator(no_products, diagonal=made(d, library, "float64"))
+    r = made(v, library, "float64")
+    found = to_numpy(exponentials(J, 0.3, r).combine([r, None, 2.0 * r]))
+    np.testing.assert_allclose(
+        found, (phi(1, 0.3 * d) + 2.0 * phi(3, 0.3 * d)) * v, rtol=1e-14
+    )
+    for c in (0.3, 0.3 + 1.0j):
+        found = to_numpy(shifted(J, c, r).solve(r))
+        np.testing.assert_allclose(found, v / (1.0 - c * d), rtol=1e-14)
+
+
+def no_products(v):
+    raise AssertionError("a diagonal matrix needs no products")
+
+
+def test_a_sparse_diagonal_is_recognized():
+    d, v = -np.linspace(0.0, 1e9, 3000), np.ones(3000)
+    J = sparse_of(np.diag([1.0, 2.0]))
+    np.testing.assert_array_equal(diagonal_of(J), [1.0, 2.0])
+    assert diagonal_of(sparse_of(np.array([[0.0, 1.0], [1.0, 0.0]]))) is None
+    exact = phi(1, d)
+    J = diags_array(d, format="csc")
+    np.testing.assert_array_equal(exponentials(J, 1.0, v).combine([v]), exact)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.6])
+@pytest.mark.parametrize("stiff", [1.0, 1e3, 1e7])
+def test_banded_exponentials_take_few_solutions(stiff, ratio, monkeypatch):
+    n = DENSE + 50
+    weights = np.where(np.arange(n) % 2, ratio, 1.0)
+    off = np.full(n - 1, stiff)
+    line = Tridiagonal(
+        off / weights[1:], -2.0 * stiff / weights - 0.1, off / weights[:-1]
+    )
+    # Symmetric in the metric of the weights: an exact answer from eigenvectors.
+    root = np.sqrt(weights)
+    even = line.dense() * root[:, None] / root
+    rng = np.random.default_rng(7)
+    v, w = rng.normal(size=n), np.sin(np.arange(n) / 50.0)
+    whole = exponentials(0.5 * (even + even.T), 0.8, v)
+    exact = whole.combine([root * v, None, root * w]) / root
+    monkeypatch.setattr("flows.linear.phi.Lanczos", lambda *_: None)
+    monkeypatch.setattr("flows.linear.phi.Arnoldi", lambda *_: None)
+    for J in (line, sparse_of(line.dense())):
+        found = exponentials(J, 0.8, v).combine([v, None, w])
+        np.testing.assert_allclose(found, exact, atol=1e-11 * np.abs(exact).max())
+
+
+def test_symmetric_operators_take_substeps(monkeypatch):
+    monkeypatch.setattr("flows.linear.phi_krylov.MOST_LANCZOS", 60)
+    d, rng = -np.linspace(0.0, 3e3, 500), np.random.default_rng(3)
+    vectors = [rng.normal(size=500), rng.normal(size=500), rng.normal(size=500)]
+    found = exponentials(Operator(lambda x: d * x), 1.0, d).combine(vectors)
+    exact = sum(phi(k, d) * v for k, v in enumerate(vectors, 1))
+    np.testing.assert_allclose(found, exact, atol=1e-10 * np.abs(exact).max())

@@ -58,7 +58,7 @@ def test_radau_satisfies_the_collocation_conditions():
     np.testing.assert_allclose(np.array(radau.LAST) @ A, [0.0, 0.0, 1.0], atol=1e-15)
     values = [radau.REAL, radau.PAIR, radau.PAIR.conjugate()]
     np.testing.assert_allclose(np.prod(values), 1.0 / 60.0, atol=1e-16)
-    V, W = radau.VECTORS, radau.INVERSE
+    V, W = np.array(radau.VECTORS, dtype=complex).T, np.array(radau.INVERSE)
     np.testing.assert_allclose(A @ V, V * np.array(values[:2]), atol=1e-14)
     np.testing.assert_allclose(W @ V, np.eye(2), atol=1e-14)
 

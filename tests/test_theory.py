@@ -225,6 +225,26 @@ def test_gradients_need_an_energy_and_one_state():
         fl.check_gradient(line.flow(fl.quadratic()), np.ones((2, 1)))
 
 
+def test_checks_name_what_they_were_given():
+    for check in (
+        fl.check_descent,
+        fl.theory.check_dissipation,
+        fl.theory.check_mass,
+        fl.theory.check_positive,
+    ):
+        with pytest.raises(TypeError, match="`sol` must be a Solution, got 3"):
+            check(3)
+    with pytest.raises(TypeError, match=r"Euclidean\(\).flow\(V\), not Potential"):
+        fl.check_gradient(fl.quadratic(1.0), np.ones(2))
+    with pytest.raises(TypeError, match="`error` must be a function"):
+        fl.convergence(1.0, [0.1, 0.2])
+    flow = fl.Euclidean().flow(fl.quadratic(1.0))
+    assert fl.check_gradient(flow, [1.0, 2.0]).slope == pytest.approx(2.0, abs=0.05)
+    sol = fl.solve(flow, [1.0], (0, 1), fl.RK4(), dt=0.1)
+    with pytest.raises(TypeError, match="`convexity` must be a number"):
+        fl.theory.evi_gap(sol, [0.0], "much")
+
+
 def test_descent_passes_and_fails():
     flow = fl.Euclidean().flow(fl.quadratic([1.0, 4.0]))
     good = fl.solve(flow, np.array([1.0, -1.0]), (0, 1), fl.RK4(), dt=0.1)
@@ -344,6 +364,25 @@ def test_every_statement_of_the_report_holds(item):
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+def test_every_scheme_has_a_line_that_says_what_it_integrates():
+    said = {s.text.split()[0].partition("(")[0] for s in ALL if "follows" in s.name}
+    said = {word.rstrip(":") for word in said}
+    for name in fl.__all__:
+        kind = getattr(fl, name)
+        if isinstance(kind, type) and issubclass(kind, fl.Scheme):
+            assert kind.__name__ in said or kind is fl.Scheme, name
+
+
+def test_long_lists_are_counted_by_their_largest_difference():
+    same = list(range(10))
+    line = str(examine(Statement("mine", "all equal", lambda: (same, same, 1e-3))))
+    assert line.split() == ["pass", "mine", "0.0e+00", "1.0e-03", "all", "equal"]
+    other = [*same[:-1], 9.5]
+    line = str(examine(Statement("mine", "all equal", lambda: (same, other, 1e-3))))
+    assert "5.0e-01" in line
+    assert "9.5)" in line
+
+
 def test_statements_have_short_unique_names_and_one_line():
     assert len({s.name for s in ALL}) == len(ALL) >= 40
     for item in ALL:
@@ -405,7 +444,9 @@ def test_the_report_goes_on_after_a_failure(register):
 def test_the_command_prints_one_line_for_each_statement(capsys):
     assert main(["verify", "--only", "Moreau"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("pass  moreau")
+    assert lines[0].split() == ["statement", "differ", "allowed", "text"]
+    assert lines[2] == "Vectors"
+    assert lines[3].startswith("pass  moreau")
     assert lines[-1] == "1 of 1 statements hold."
 
 
@@ -413,7 +454,7 @@ def test_the_command_fails_when_a_statement_fails(register, capsys):
     register("mine-false", "one is two")(lambda: (1.0, 2.0, 0.5))
     assert main(["verify", "--only", "mine-false"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("FAIL  mine-false")
+    assert "\nOthers\nFAIL  mine-false" in out
     assert "0 of 1 statements hold." in out
     assert main(["verify", "--only", "mine-false", "--json"]) == 1
     (entry,) = json.loads(capsys.readouterr().out)

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.adjoint.differentiable import (
-    TWICE,
-    autograd_function,
-    captured,
-    leaves,
-    lost,
-    offered,
-)
+from flows.adjoint.differentiable import lost, offered
+from flows.adjoint.graphs import captured, holds, leaves
+from flows.adjoint.roots import TWICE, autograd_function
 from flows.arrays import import_torch, is_torch
 from flows.linear import NewtonFailure
 from flows.loop import Runner, State
@@ -330,11 +325,6 @@ def find_parameters(runner: Runner, state: State, h: float) -> tuple[Tensor, ...
             "which the velocity depends"
         )
     return (*held, *(x for x in ends if x is not u and not holds(held, x)))
-
-
-def holds(tensors: list[Tensor], x: Tensor) -> bool:
-    """Whether the very tensor ``x`` is among them."""
-    return any(x is y for y in tensors)
 
 
 def probe(runner: Runner, step: Taken, u: Tensor) -> Tensor:

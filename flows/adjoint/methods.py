@@ -206,8 +206,11 @@ def differentiate(
             "`adjoint` differentiates torch tensors, but the state is a NumPy array: "
             "give `torch.as_tensor(u0)`, or a space with device='cpu'."
         )
-    method = by_steps if isinstance(adjoint, Backprop) else by_equation
-    sol = method(adjoint, run, first_state(u0, run), execute)
+    if import_torch("`adjoint`").is_grad_enabled():
+        method = by_steps if isinstance(adjoint, Backprop) else by_equation
+        sol = method(adjoint, run, first_state(u0, run), execute)
+    else:
+        sol = execute(run)
     # The user's flow, not the one that differentiates its steps.
     return replace(sol, flow=run.flow.flow)
 

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.adjoint.backprop import Taken, check_known, holds, taken
-from flows.adjoint.differentiable import (
-    autograd_function,
-    captured,
-    leaves,
-    lost,
-    offered,
-    pull_back,
-)
+from flows.adjoint.backprop import Taken, check_known, taken
+from flows.adjoint.differentiable import lost, offered, pull_back
+from flows.adjoint.graphs import captured, holds, leaves
+from flows.adjoint.roots import autograd_function
 from flows.arrays import import_torch, rms
 from flows.flow import Flow, Memory
 from flows.loop import Runner, State, StepFailure

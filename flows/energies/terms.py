@@ -12,7 +12,7 @@ import numpy as np
 
 from flows import symbolic
 from flows.arrays import is_array
-from flows.energies.sums import Term, digits
+from flows.energies.sums import Energy, Term, digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +45,18 @@ class _PointTerm(Term):
     def hessian_product_at(self, x: Array, v: Array, t: float = 0.0) -> Array:
         """Hessian times v (.., d) at points x (.., d), without the matrix."""
         return _times(self.scale, self.function.hessian_product(x, v, t))
+
+    def hessian_products_at(
+        self, x: Array, t: float = 0.0, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
+        """The map v -> ``hessian_product_at(x, v, t)``, for several v.
+
+        ``slope``, the gradient of this term at x, makes differences one-sided.
+        """
+        if slope is not None and self.scale != 1.0:
+            slope = slope / self.scale if self.scale else None
+        product = self.function.products(x, t, slope)
+        return lambda v: _times(self.scale, product(v))
 
 
 def _times(scale: float, values: Array) -> Array:
@@ -103,6 +115,10 @@ class Potential(_PointTerm):
     kind: ClassVar[str] = "potential"
 
     def __post_init__(self) -> None:
+        if isinstance(self.V, Energy):
+            raise TypeError(
+                f"`V` is the energy {self.V!r}; use it as it is, without Potential()."
+            )
         function = symbolic.field(
             self.V,
             parameters=self.parameters,

@@ -59,6 +59,11 @@ class ExponentialAverage:
         With m_0 = 0 and division by 1 - beta^k (the start does not count); else
         m_0 = x_0.
 
+    Raises
+    ------
+    ValueError
+        For ``beta`` outside [0, 1).
+
     Notes
     -----
     On gradient descent of x^2 l/2, x_k = r^k x_0 with r = 1 - h l, and, with m_0 = x_0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from flows.spaces import Euclidean
 from flows.spaces.base import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["GameFlow", "game"]
 
@@ -58,6 +59,13 @@ def game(losses: Mapping[str, Energy], blocks: Mapping[str, Sequence[int]]) -> G
     L. Mescheder, A. Geiger, S. Nowozin, Which training methods for GANs do actually
     converge?, ICML (2018), arXiv:1801.04406.
     """
+    for given, what in ((losses, "losses"), (blocks, "blocks")):
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"`{what}` must be a mapping with an entry for each player, such as "
+                '{"x": Potential("x*y"), "y": -Potential("x*y")} and '
+                f'{{"x": [0], "y": [1]}}; got {given!r}.'
+            )
     if not losses or set(losses) != set(blocks):
         raise ValueError(
             f"`losses` and `blocks` must name the same players, got {list(losses)} and "

@@ -50,6 +50,10 @@ def multi_objective(objectives: Sequence[Energy]) -> MultiObjectiveFlow:
     optimization with nonsmooth convex objective functions, J. Math. Anal. Appl. 422
     (2015) 741-771, doi:10.1016/j.jmaa.2014.09.001.
     """
+    if isinstance(objectives, Energy):
+        raise TypeError(
+            "`objectives` must be a sequence of energies, [L1, L2, ..], got one energy."
+        )
     chosen = tuple(objectives)
     if not chosen:
         raise ValueError("`objectives` is empty; give at least one energy.")

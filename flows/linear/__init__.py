@@ -10,7 +10,7 @@ from flows.linear.newton import (
     newton,
 )
 from flows.linear.operators import Operator, apply
-from flows.linear.phi import exponentials
+from flows.linear.phi import Exponentials, exponentials
 from flows.linear.shifted import Shifted, shifted
 from flows.linear.sparse import SparseFactor, sparse_factor
 from flows.linear.tridiagonal import (
@@ -24,6 +24,7 @@ __all__ = [
     "WORK",
     "BandFactor",
     "CyclicTridiagonal",
+    "Exponentials",
     "NewtonFailure",
     "NewtonResult",
     "Operator",

@@ -150,6 +150,7 @@ def refined(
     matvec: Callable[[Array], Array],
     b: Array,
     tol: float,
+    accuracy: float = 0.0,
 ) -> Array:
     """Solve A x = b by a method that is repeated on its own residual.
 
@@ -164,6 +165,8 @@ def refined(
     tol : float
         Bound of |b - A x| / |b|, for each member. The rounding error of A x, from the
         norms of A and x, is good enough as well.
+    accuracy : float
+        Relative error of the products, where it is larger than rounding.
 
     Raises
     ------
@@ -171,7 +174,8 @@ def refined(
         Without convergence, with the relative residuals of the worst member.
     """
     xp = namespace(b)
-    eps = float(np.finfo(dtype_name(b)).eps)
+    eps = max(float(np.finfo(dtype_name(b)).eps), accuracy)
+    tol = max(tol, accuracy)
     scale = now = length(b)
     x, r = xp.zeros_like(b), b
     residuals = [1.0]

@@ -10,7 +10,14 @@ import numpy as np
 from flows.arrays import array_like, dtype_name, is_array, is_torch, namespace
 from flows.linear import krylov
 from flows.linear.newton import NewtonFailure
-from flows.linear.operators import Operator, apply_complex, is_complex, is_sparse
+from flows.linear.operators import (
+    Operator,
+    Solvable,
+    apply_complex,
+    diagonal_of,
+    is_complex,
+    is_sparse,
+)
 from flows.linear.sparse import sparse_factor
 from flows.linear.tridiagonal import CyclicTridiagonal, Tridiagonal
 
@@ -75,8 +82,14 @@ def shifted(J: Any, c: Any, like: Array, *, tol: float | None = None) -> Shifted
     >>> shifted(np.array([[-3.0]]), 1.0, np.ones(1)).solve(np.array([2.0]))
     array([0.5])
     """
+    if isinstance(J, Solvable):
+        own: Shifted = J.shifted(c, like)
+        return own
     if is_array(c):
         c = c.item() if c.ndim == 0 else c if is_complex(c) else array_like(c, like)
+    diagonal = diagonal_of(J)
+    if diagonal is not None:
+        return quotient(1.0 - c * array_like(diagonal, like))
     if isinstance(J, Operator):
         loose = dtype_name(like) == "float32"
         return KrylovSolver(J, c, (1e-5 if loose else 1e-12) if tol is None else tol)
@@ -85,6 +98,27 @@ def shifted(J: Any, c: Any, like: Array, *, tol: float | None = None) -> Shifted
             return Members([factored(J, x.item(), like) for x in c[..., 0]])
         return factored(J, c, like)
     return dense(array_like(J, like), c, like)
+
+
+def quotient(entries: Array) -> Quotient:
+    """Solver of a diagonal matrix."""
+    xp = namespace(entries)
+    if not bool(xp.all(xp.isfinite(entries))):
+        raise not_finite()
+    if bool(xp.any(entries == 0)):
+        raise singular(int(entries.shape[-1]))
+    return Quotient(entries)
+
+
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """A diagonal I - c J."""
+
+    entries: Array
+
+    def solve(self, r: Array) -> Array:
+        """See ``Shifted.solve``."""
+        return r / self.entries
 
 
 def factored(J: Any, c: Any, like: Array) -> Columns:
@@ -140,9 +174,7 @@ def dense(J: Array, c: Any, like: Array) -> Shifted:
     n = int(J.shape[-1])
     matrix = array_like(np.eye(n), like) - (c[..., None] if is_array(c) else c) * J
     if not bool(xp.all(xp.isfinite(matrix))):
-        raise np.linalg.LinAlgError(
-            "The Jacobian has entries that are not finite and cannot be factored."
-        )
+        raise not_finite()
     if is_torch(like):
         return factor_torch(matrix)
     if matrix.ndim == 2:
@@ -150,6 +182,13 @@ def dense(J: Array, c: Any, like: Array) -> Shifted:
     if n <= SMALL:
         return Anew(matrix)
     return Members([factor_dense(member) for member in matrix])
+
+
+def not_finite() -> np.linalg.LinAlgError:
+    """The error of a matrix with NaN or inf."""
+    return np.linalg.LinAlgError(
+        "The Jacobian has entries that are not finite and cannot be factored."
+    )
 
 
 def singular(n: int) -> np.linalg.LinAlgError:
@@ -244,15 +283,15 @@ class KrylovSolver:
         if not bool(namespace(r).all(namespace(r).isfinite(r))):
             raise NewtonFailure("the right-hand side of a Krylov method is not finite")
         r = r + 0j if is_complex(self.c) and not is_complex(r) else r
-        method = self.general
+        method, limits = self.general, (self.tol, self.J.accuracy)
         if self.J.symmetric and not is_complex(self.c):
             try:
-                return krylov.refined(self.definite, self.matvec, r, self.tol)
+                return krylov.refined(self.definite, self.matvec, r, *limits)
             except NotPositive:
                 pass
         if self.J.symmetric and self.J.preconditioner is None:
             method = self.symmetric
-        return krylov.refined(method, self.matvec, r, self.tol)
+        return krylov.refined(method, self.matvec, r, *limits)
 
     def preconditioner(self) -> Callable[[Array], Array] | None:
         """The user's approximate inverse, at |c| where c is complex."""

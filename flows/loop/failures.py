@@ -64,21 +64,22 @@ def too_small(
         f"the step {h:.3g} is under the spacing of floating-point numbers at "
         f"t = {t:.16g}"
     )
-    if reason and abs(t) < 1e3 * remaining:
+    because = f" ({reason})" if reason else ""
+    if abs(t) < 1e3 * remaining:
         return (
-            f"{text} ({reason}): the solution seems to blow up in finite time at "
+            f"{text}{because}: the solution seems to blow up in finite time at "
             f"t* = {t:.10g}. End the run earlier, or check that the energy is bounded "
             "below"
         )
-    because = f" ({reason})" if reason else ""
     return f"{text}{because}. Shift the time towards 0, or loosen `rtol`"
 
 
 def describe(failure: Exception, h: float) -> str:
     """Sentence about a failed inner solve, with its residuals."""
     residuals = getattr(failure, "residuals", None)
-    text = f"the implicit equation of a step of {h:.3g} was not solved: {failure}"
+    why = str(failure).rstrip(".")
+    text = f"the implicit equation of a step of {h:.3g} was not solved: {why}"
     if residuals:
         tail = ", ".join(f"{r:.2e}" for r in list(residuals)[-6:])
         text += f" (last residuals {tail})"
-    return text + ". Try a smaller dt"
+    return text

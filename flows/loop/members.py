@@ -10,7 +10,7 @@ from flows.arrays import dtype_name, is_array, is_torch, namespace
 from flows.loop.runner import START
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from flows.flow import Memory
     from flows.loop.runner import State
@@ -27,6 +27,9 @@ __all__ = [
     "pick",
     "pooled",
     "put",
+    "regrouped",
+    "replaced",
+    "rows_of",
     "sizes",
     "take",
 ]
@@ -100,6 +103,22 @@ def take(u: Array, index: np.ndarray) -> Array:
     rows = u[index]
     rows.flags.writeable = False
     return rows
+
+
+def rows_of(u: Array, index: np.ndarray) -> Array:
+    """Rows of ``u``; itself for all, of which there is one increasing index."""
+    return u if len(index) == len(u) else take(u, index)
+
+
+def replaced(u: Array, index: np.ndarray, fits: np.ndarray, rows: Array) -> Array:
+    """``u`` with those of the ``rows`` for its ``index`` that the mask ``fits``."""
+    if len(index) < len(u):
+        return put(u, index[fits], take(rows, np.flatnonzero(fits)))
+    if fits.all():
+        return rows
+    xp = namespace(u)
+    wide = fits.reshape((-1,) + (1,) * (u.ndim - 1))
+    return xp.where(xp.asarray(wide, device=u.device) if is_torch(u) else wide, rows, u)
 
 
 def put(u: Array, index: np.ndarray, rows: Array) -> Array:
@@ -189,8 +208,17 @@ def members_of(state: State) -> Members:
 
 def fresh(state: State, chosen: np.ndarray) -> tuple[Pool, ...]:
     """The pools of ``state`` with the members of the mask ``chosen`` emptied."""
-    parts: list[tuple[np.ndarray, Memory]] = [(np.flatnonzero(chosen), ())]
-    for pool in state.memory:
-        kept = np.flatnonzero(~chosen[pool.members])
-        parts.append((pool.members[kept], pick(pool.memory, kept)))
-    return pooled(parts)
+    return regrouped(state.memory, chosen, [(np.flatnonzero(chosen), ())])
+
+
+def regrouped(
+    pools: Iterable[Pool],
+    left: np.ndarray,
+    parts: list[tuple[np.ndarray, Memory]],
+) -> tuple[Pool, ...]:
+    """The pools without the members of the mask ``left``, which are in ``parts``."""
+    kept = []
+    for pool in pools:
+        rows = np.flatnonzero(~left[pool.members])
+        kept.append((pool.members[rows], pick(pool.memory, rows)))
+    return pooled(kept + parts)

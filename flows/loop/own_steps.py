@@ -14,24 +14,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import array_like, is_torch, namespace, to_numpy
+from flows.arrays import (
+    all_finite,
+    array_like,
+    is_array,
+    is_torch,
+    namespace,
+    to_numpy,
+)
 from flows.control import error_ratio, first_step
 from flows.linear import NewtonFailure
-from flows.loop.failures import describe, too_small
+from flows.loop.failures import describe, spacing, too_small
 from flows.loop.members import (
     FAILED,
     RUNNING,
     Members,
     Pool,
+    layout,
     least_step,
     members_of,
     pick,
-    pooled,
-    put,
+    regrouped,
+    replaced,
+    rows_of,
     sizes,
-    take,
 )
-from flows.loop.runner import MOST_SHRINKS
+from flows.loop.runner import CREEP, MOST_SHRINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +55,16 @@ FINE, TOLERANCE, STATE, ESTIMATE, OUTSIDE, SOLVER = range(6)
 
 
 class Piece(NamedTuple):
-    """Members that were stepped in one call, or the one that could not be."""
+    """Members that were stepped in one call, or the one that could not be.
 
+    ``place`` says which pool they are from, ``rows`` where they are in it.
+    """
+
+    place: int
+    rows: np.ndarray
     members: np.ndarray
     before: Array
-    step: Step | None
+    step: Step | None = None
     failure: Exception | None = None
 
 
@@ -76,32 +89,31 @@ class OwnSteps:
         self, state: State, wanted: np.ndarray, size: np.ndarray
     ) -> Iterator[Piece]:
         """Steps of the members of the mask ``wanted``, not yet accepted."""
-        for pool in state.memory:
-            chosen = wanted[pool.members]
-            if chosen.all():
-                yield from self.attempt(state, pool.members, size, pool.memory)
-            elif chosen.any():
-                memory = pick(pool.memory, np.flatnonzero(chosen))
-                yield from self.attempt(state, pool.members[chosen], size, memory)
+        for place, pool in enumerate(state.memory):
+            rows = np.flatnonzero(rows_of(wanted, pool.members))
+            if len(rows):
+                yield from self.attempt(state, place, rows, size)
 
     def attempt(
-        self, state: State, index: np.ndarray, size: np.ndarray, memory: Memory
+        self, state: State, place: int, rows: np.ndarray, size: np.ndarray
     ) -> Iterator[Piece]:
         """One call of the scheme; where it fails, of both halves of the members."""
-        members = members_of(state)
-        count = len(index)
-        u = state.u if count == len(state.u) else take(state.u, index)
-        t = array_like(members.t[index, None], u)
-        h = array_like(size[index, None], u)
+        pool, count = state.memory[place], len(rows)
+        whole = count == len(pool.members)
+        index = pool.members if whole else pool.members[rows]
+        memory = pool.memory if whole else pick(pool.memory, rows)
+        u = rows_of(state.u, index)
+        t = array_like(rows_of(members_of(state).t, index)[:, None], u)
+        h = array_like(rows_of(size, index)[:, None], u)
+        piece = Piece(place, rows, index, u)
         try:
             step = self.runner.try_step(t, u, h, None, memory)
         except (NewtonFailure, np.linalg.LinAlgError) as failure:
             if count == 1:
-                yield Piece(index, u, None, failure)
+                yield piece._replace(failure=failure)
                 return
-            rows = np.arange(count)
             for half in (rows[: count // 2], rows[count // 2 :]):
-                yield from self.attempt(state, index[half], size, pick(memory, half))
+                yield from self.attempt(state, place, half, size)
             return
         if tuple(step.u.shape) != tuple(u.shape):
             raise TypeError(
@@ -109,7 +121,7 @@ class OwnSteps:
                 f"instead of {tuple(u.shape)}: the flow must treat every member by "
                 "itself for own steps."
             )
-        yield Piece(index, u, step)
+        yield piece._replace(step=step)
 
     def round(self, state: State, stop: float) -> State:
         """One trial step of every member that has not arrived at ``stop``."""
@@ -120,11 +132,14 @@ class OwnSteps:
         size, landing = sizes(members, stop)
         pieces = list(self.tries(state, active, size))
         count = len(members.t)
-        ratio, wrong = np.full(count, math.inf), np.full(count, FINE)
-        orders = np.full(count, self.runner.exponent(None))
+        ratio, wrong = np.full(count, math.inf), np.full(count, FINE, dtype=np.int8)
+        order: Any = {self.runner.exponent(piece.step) for piece in pieces}
+        # One number for all makes powers cheaper.
+        order = order.pop() if len(order) == 1 else np.ones(count, dtype=np.int64)
         texts: dict[int, str] = {}
         for piece in pieces:
-            orders[piece.members] = self.runner.exponent(piece.step)
+            if np.ndim(order):
+                order[piece.members] = self.runner.exponent(piece.step)
             self.judge(piece, size, ratio, wrong, texts)
         # Of members that share their steps, the one that makes them short.
         worst = int(np.argmax(np.where(active, ratio, -1.0))) if self.shared else None
@@ -132,7 +147,7 @@ class OwnSteps:
             ratio[active] = ratio[active].max()
             wrong[active & (ratio > 1.0) & (wrong == FINE)] = TOLERANCE
         accepted = active & (ratio <= 1.0)
-        members = self.chosen(members, active, accepted, size, ratio, wrong, orders)
+        members = self.chosen(members, active, accepted, size, ratio, wrong, order)
         t = np.where(landing, stop, members.t + size)
         members = members._replace(t=np.where(accepted, t, members.t))
         members = self.given_up(members, active, stop, wrong, texts, worst)
@@ -151,7 +166,7 @@ class OwnSteps:
             return members
         runner = self.runner
         t = members.t[index]
-        u = state.u if len(index) == len(state.u) else take(state.u, index)
+        u = rows_of(state.u, index)
         span = max(runner.end, stop) - t
         order = runner.scheme.order
         first = first_step(runner.flow, runner.control, t, u, order, span)
@@ -178,23 +193,26 @@ class OwnSteps:
                 i = int(index[0])
                 texts[i] = describe(piece.failure, float(size[i]))
             return
-        u, xp = piece.step.u, namespace(piece.step.u)
-        axes = tuple(range(1, u.ndim))
+        u = piece.step.u
         with np.errstate(all="ignore"):
             ratios = np.asarray(
                 error_ratio(
                     runner.flow, runner.control, piece.step.error, piece.before, u
                 )
             )
-        codes = np.where(ratios > 1.0, TOLERANCE, FINE)
+        codes = (ratios > 1.0).astype(np.int8)
         codes[~np.isfinite(ratios)] = ESTIMATE
         if runner.admissible is not None:
             with np.errstate(all="ignore"):
                 inside = to_numpy(runner.admissible(u))
             codes[~np.broadcast_to(inside, codes.shape)] = OUTSIDE
-        codes[~to_numpy(xp.all(xp.isfinite(u), axis=axes))] = STATE
-        ratio[index] = np.where(codes <= TOLERANCE, ratios, math.inf)
-        wrong[index] = codes
+        if not all_finite(u):
+            xp = namespace(u)
+            axes = tuple(range(1, u.ndim))
+            codes[~to_numpy(xp.all(xp.isfinite(u), axis=axes))] = STATE
+        at: Any = slice(None) if len(index) == len(ratio) else index
+        ratio[at] = np.where(codes <= TOLERANCE, ratios, math.inf)
+        wrong[at] = codes
 
     def chosen(
         self,
@@ -204,48 +222,59 @@ class OwnSteps:
         size: np.ndarray,
         ratio: np.ndarray,
         wrong: np.ndarray,
-        orders: np.ndarray,
+        order: Any,
     ) -> Members:
         """The members with their next steps and counts."""
         control = self.runner.control
         h, past = members.h.copy(), members.past.copy()
-        i: Any = np.flatnonzero(accepted)
-        if len(i):
-            # A slice is much cheaper than an index array.
-            i = slice(None) if len(i) == len(h) else i
-            e1, e2, h1, h2 = (row[i] for row in members.past)
-            sized, error = size[i], ratio[i]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                first = np.where(h1 > 0, sized / h1, 1.0)
-                second = np.where(h2 > 0, h1 / h2, 1.0)
-            factor = control.controller.factor(
-                (error, e1, e2), (first, second), common(orders[i])
-            )
-            refused = members.refused[i]
-            grown = sized * np.where(refused, np.minimum(1.0, factor), factor)
+        count = np.count_nonzero(accepted)
+        if count:
+            # Whole rows are cheaper than an index array until few are left.
+            i: Any = slice(None) if 4 * count > len(h) else np.flatnonzero(accepted)
+            memory, taken, sized, error = past[:, i], accepted[i], size[i], ratio[i]
+            e1, e2, h1, h2 = memory
+            with np.errstate(all="ignore"):
+                steps = (
+                    np.where(h1 > 0, sized / h1, 1.0),
+                    np.where(h2 > 0, h1 / h2, 1.0),
+                )
+                grown = control.controller.factor(
+                    (error, e1, e2), steps, order[i] if np.ndim(order) else order
+                )
+            before, refused = h[i], members.refused[i]
+            np.minimum(grown, 1.0, out=grown, where=refused)
+            grown *= sized
             # A step cut short to land on a save time tells the controller nothing.
-            short = (sized < members.h[i]) & ~refused
-            grown = np.where(short, np.maximum(grown, members.h[i]), grown)
-            h[i] = np.minimum(grown, control.largest or math.inf)
-            told = (np.maximum(error, 1e-4), e1, sized, h1)
-            for row, old, new in zip(past, (e1, e2, h1, h2), told, strict=True):
-                row[i] = np.where(short, old, new)
+            short = (sized < before) & ~refused
+            np.maximum(grown, before, out=grown, where=short)
+            np.minimum(grown, control.largest or math.inf, out=grown)
+            told = taken & ~short
+            for row, new in ((e2, e1), (e1, np.maximum(error, 1e-4)), (h2, h1)):
+                np.copyto(row, new, where=told)
+            np.copyto(h1, sized, where=told)
+            past[:, i] = memory
+            h[i] = np.where(taken, grown, before)
         rejected = active & ~accepted
-        mild = np.flatnonzero(rejected & (wrong == TOLERANCE))
-        if len(mild):
-            h[mild] = size[mild] * control.controller.shrink(ratio[mild], orders[mild])
-        outside = rejected & (wrong == OUTSIDE)
-        h[outside] = 0.5 * size[outside]
-        bad = rejected & (wrong > TOLERANCE) & ~outside
-        h[bad] = 0.25 * size[bad]
+        bad = np.flatnonzero(rejected)
+        again, code = size[bad], wrong[bad]
+        mild = code == TOLERANCE
+        shrink = np.where(code == OUTSIDE, 0.5, 0.25)
+        if mild.any():
+            some = bad[mild]
+            shrink[mild] = control.controller.shrink(
+                ratio[some], order[some] if np.ndim(order) else order
+            )
+        h[bad] = again * shrink
         if self.shared and active.any():
             h[active] = h[active].min()
+        failures = np.where(accepted, 0, members.bad)
+        failures[bad[~mild & (code != OUTSIDE)]] += 1
         return members._replace(
             h=h,
             past=past,
             steps=members.steps + accepted,
             rejected=members.rejected + rejected,
-            bad=np.where(accepted, 0, members.bad + bad),
+            bad=failures,
             refused=(members.refused | rejected) & ~accepted,
         )
 
@@ -261,12 +290,17 @@ class OwnSteps:
         """The members with those marked as failed that cannot go on."""
         control, runner = self.runner.control, self.runner
         going = active & (members.t < stop)
+        # One bound for all settles it nearly always.
+        least = CREEP * spacing(float(np.abs(members.t).max()))
+        spent = members.steps + members.rejected >= control.max_steps
+        if not (going & (spent | (members.h < least) | (members.bad > 0))).any():
+            return members
         remaining = stop - members.t
         small = (members.h < least_step(members.t)) & (members.h < remaining)
         if worst is not None:
             small &= np.arange(len(small)) == worst
-        spent = members.steps + members.rejected >= control.max_steps
-        hopeless = members.bad > MOST_SHRINKS
+        short = members.h < CREEP * least_step(members.t)
+        hopeless = (members.bad > MOST_SHRINKS) | ((members.bad > 0) & short)
         failed = np.flatnonzero(going & (small | spent | hopeless))
         if not len(failed):
             return members
@@ -308,27 +342,27 @@ class OwnSteps:
     ) -> tuple[Array, tuple[Pool, ...]]:
         """States and pools in which the accepted steps have replaced the old ones."""
         u = state.u
+        pools = list(state.memory)
         parts: list[tuple[np.ndarray, Memory]] = []
-        for pool in state.memory:
-            kept = np.flatnonzero(~accepted[pool.members])
-            whole = len(kept) == len(pool.members)
-            memory = pool.memory if whole else pick(pool.memory, kept)
-            parts.append((pool.members[kept], memory))
+        left = np.zeros(len(u), dtype=bool)
         for piece in pieces:
-            rows = np.flatnonzero(accepted[piece.members])
-            if piece.step is None or not len(rows):
+            fits = rows_of(accepted, piece.members)
+            if piece.step is None or not fits.any():
                 continue
-            index, whole = piece.members[rows], len(rows) == len(piece.members)
-            new = piece.step.u if whole else take(piece.step.u, rows)
-            u = new if len(rows) == len(u) else put(u, index, new)
+            u = replaced(u, piece.members, fits, piece.step.u)
             memory = () if self.runner.forget else piece.step.memory
-            parts.append((index, memory if whole else pick(memory, rows)))
+            pool = pools[piece.place]
+            if layout(memory, len(fits)) == layout(pool.memory, len(pool.members)):
+                pairs = zip(pool.memory, memory, strict=True)
+                memory = tuple(
+                    replaced(old, piece.rows, fits, new) if is_array(new) else new
+                    for old, new in pairs
+                )
+                pools[piece.place] = pool._replace(memory=memory)
+            else:
+                index = piece.members[fits]
+                left[index] = True
+                parts.append((index, pick(memory, np.flatnonzero(fits))))
         if not is_torch(u):
             u.flags.writeable = False
-        return u, pooled(parts)
-
-
-def common(orders: np.ndarray) -> Any:
-    """One exponent for all members where they agree, which makes powers cheaper."""
-    first = int(orders[0])
-    return first if bool((orders == first).all()) else orders
+        return u, regrouped(pools, left, parts) if parts else tuple(pools)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flows.loop.members import Members
 
 __all__ = [
+    "CREEP",
     "MOST_SHRINKS",
     "START",
     "Runner",
@@ -47,6 +48,8 @@ Array = Any
 NEGATIVE = 1e-3
 MOST_HALVINGS = 8
 MOST_SHRINKS = 10
+# A step that fails may not shrink to fewer of the least steps.
+CREEP = 64
 START = (1.0, 1.0, 0.0, 0.0)
 
 
@@ -239,27 +242,38 @@ class Runner:
         if failed is None:
             return self.commit(state, step, t, done, state.h, state.past)
         if depth == MOST_HALVINGS or self.stream is not None:
-            hint = "" if reason else f" (step {h:.3g}). {self.hint(failed)}"
-            raise StepFailure(failed + hint) from reason
+            size = "" if reason else f" (step {h:.3g})"
+            raise StepFailure(f"{failed}{size}. {self.hint(failed)}") from reason
         self.counters["halved"] += 1
         middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
         return self.halving(middle, 0.5 * h, t, done, depth + 1)
 
     def hint(self, problem: str) -> str:
         """What to try after ``problem``."""
+        adaptive = isinstance(self.dt, Adaptive)
         if "ends outside" in problem:
+            smaller = "" if adaptive else "Take a smaller dt, or Adaptive(). "
             return (
-                "Take a smaller dt, or Adaptive(); where the flow itself leaves these "
-                "states, fl.bounds.projection lets it rest on a bound and "
+                f"{smaller}Where the flow itself leaves these states, "
+                "fl.bounds.projection lets it rest on a bound and "
                 "fl.bounds.logarithm keeps it inside."
             )
         if "negative" in problem:
             return (
                 "ImplicitEuler() is positive at every step; or start with a few of "
-                "its steps, take a smaller dt, or Adaptive()."
+                "its steps, or take a smaller "
+                + ("`rtol`." if adaptive else "dt, or Adaptive().")
             )
         if "mass" in problem:
             return "Is the velocity in conservation form?"
+        if adaptive:
+            return (
+                "Shorter steps do not help: the velocity is not defined beyond this "
+                "state, or the solution blows up. End the run earlier, for instance by "
+                "`until`, or check the energy there."
+            )
+        if "not solved" in problem:
+            return "Try a smaller dt, or Adaptive()."
         if math.isfinite(getattr(self.scheme, "stability", math.inf)):
             return (
                 "The step may be unstable or the solution blows up: try a smaller dt, "
@@ -314,9 +328,10 @@ class Runner:
                 reason = problem or "the error estimate is not finite"
                 if not problem and control.atol == 0.0:
                     reason += " (`atol` is 0: a component that is 0 allows no error)"
-                if bad > MOST_SHRINKS:
-                    raise StepFailure(f"{reason}. {self.hint(reason)}")
                 h = 0.25 * size
+                # Else short accepted steps might creep up to it for ever.
+                if bad > MOST_SHRINKS or h < CREEP * spacing(state.t):
+                    raise StepFailure(f"{reason}. {self.hint(reason)}")
             else:
                 reason = "the error estimate stays above the tolerance"
                 h = size * control.controller.shrink(ratio, self.exponent(step))

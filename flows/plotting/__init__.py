@@ -14,10 +14,10 @@ from flows.plotting.pictures import (
     plot_components,
     plot_density,
     plot_image,
-    plot_levels,
     plot_particles,
     plot_path,
 )
+from flows.plotting.plane import plot_levels
 from flows.plotting.style import COLORS, new_axes, save, time_bar, time_colors
 from flows.plotting.traces import plot_energy
 

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from flows.plotting.pictures import (
-    MOST_POINTS,
-    bins_for,
-    box_around,
-    extent,
-    label_plane,
-    plot_levels,
+from flows.plotting.pictures import MOST_POINTS, bins_for, extent
+from flows.plotting.plane import box_around, label_plane, plot_levels
+from flows.plotting.states import (
+    curve,
+    is_line,
+    is_phase,
+    is_points,
+    places,
+    plane_paths,
+    potential_of,
+    state,
 )
-from flows.plotting.states import curve, is_line, is_points, potential_of, state
 from flows.plotting.style import COLORS, LABEL, new_axes, time_text
 from flows.spaces import Grid
 
@@ -76,9 +79,8 @@ def scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
     if is_points(space):
         flat = sol.u.shape[-1] == 1
         return (histogram_scene if flat else points_scene)(sol, ax, which)
-    if sol.u.ndim in (2, 3) and sol.u.shape[-1] == 2:
-        return path_scene(sol, ax)
-    return components_scene(sol, ax)
+    paths = plane_paths(sol)
+    return components_scene(sol, ax) if paths is None else path_scene(sol, ax, paths)
 
 
 def density_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
@@ -150,11 +152,9 @@ def points_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
     return lambda i: dots.set_data(*state(sol, i)[::step, :2].T)
 
 
-def path_scene(sol: Any, ax: Any) -> Update:
-    paths = np.stack([state(sol, i) for i in range(len(sol.t))])
-    paths = paths.reshape(len(sol.t), -1, 2)
-    box = box_around(paths.reshape(-1, 2))
-    energy = potential_of(sol)
+def path_scene(sol: Any, ax: Any, paths: np.ndarray) -> Update:
+    box, phase = box_around(paths.reshape(-1, 2)), is_phase(sol)
+    energy = None if phase else potential_of(sol)
     if energy is not None:
         plot_levels(energy, ax, box)
     color = COLORS["vermilion"]
@@ -162,7 +162,7 @@ def path_scene(sol: Any, ax: Any) -> Update:
     (dots,) = ax.plot(*paths[0].T, "o", color=color, ms=4)
     ax.set_xlim(*box[0])
     ax.set_ylim(*box[1])
-    label_plane(ax)
+    label_plane(ax, phase=phase)
 
     def update(i: int) -> None:
         for j, line in enumerate(lines):
@@ -173,7 +173,7 @@ def path_scene(sol: Any, ax: Any) -> Update:
 
 
 def components_scene(sol: Any, ax: Any) -> Update:
-    u = np.stack([state(sol, i) for i in range(len(sol.t))]).reshape(len(sol.t), -1)
+    u = places(sol).reshape(len(sol.t), -1)
     names = list(COLORS.values())
     lines = [
         ax.plot(sol.t, u[:, j], color=names[j % len(names)], lw=1.2)[0]

@@ -51,6 +51,11 @@ def mosaic(
     figure : Figure
     big : Axes
     small : (rows, columns) array of Axes
+
+    Raises
+    ------
+    ValueError
+        For less than one row or column.
     """
     from matplotlib.figure import Figure
 
@@ -96,7 +101,13 @@ def mosaic(
 
 
 def fade(*colors: str) -> Any:
-    """Colormap from transparent through the colors, for a picture on a picture."""
+    """Colormap from transparent through the colors, for a picture on a picture.
+
+    Raises
+    ------
+    ValueError
+        For no colors.
+    """
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     if not colors:
@@ -126,6 +137,11 @@ def plot_relief(
         By default cells of size 1.
     steepness : float
         Factor of the heights in the shading; a larger one gives deeper shadows.
+
+    Raises
+    ------
+    ValueError
+        For heights that are no array (nx, ny).
     """
     from matplotlib.colors import LightSource, LinearSegmentedColormap
 

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from flows.plotting.plane import box_around, label_plane, plot_levels
 from flows.plotting.states import (
     chosen,
     curve,
     is_line,
+    is_phase,
     is_points,
     matrix_shape,
+    places,
+    plane_paths,
     potential_of,
     state,
 )
@@ -33,7 +37,6 @@ __all__ = [
     "plot_components",
     "plot_density",
     "plot_image",
-    "plot_levels",
     "plot_particles",
     "plot_path",
 ]
@@ -90,10 +93,7 @@ def picture_for(sol: Any) -> Any:
         return plot_image
     if is_points(space):
         return plot_particles
-    plane = sol.u.ndim in (2, 3) and sol.u.shape[-1] == 2
-    if plane and matrix_shape(space) is None:
-        return plot_path
-    return plot_components
+    return plot_components if plane_paths(sol) is None else plot_path
 
 
 def has_gap(sol: Any, floor: float | None) -> bool:
@@ -129,6 +129,11 @@ def plot_density(
         Of that density in the legend.
     bar : bool
         A color bar with the times.
+
+    Raises
+    ------
+    TypeError
+        For states that are no densities on the line.
     """
     if not is_line(sol.space):
         raise TypeError(
@@ -156,7 +161,13 @@ def plot_density(
 def plot_image(
     sol: Any, ax: Any = None, *, i: int = -1, cmap: Any = "cividis", bar: bool = False
 ) -> Any:
-    """Density on a two-dimensional grid at saved time ``i`` as an image."""
+    """Density on a two-dimensional grid at saved time ``i`` as an image.
+
+    Raises
+    ------
+    TypeError
+        For states that are no densities in the plane.
+    """
     space = sol.space
     if not isinstance(space, Grid) or space.d != 2:
         raise TypeError(
@@ -188,68 +199,19 @@ def extent(space: Any) -> tuple[float, ...]:
     return tuple(float(e) for axis in space.edges for e in (axis[0], axis[-1]))
 
 
-def label_plane(ax: Any, t: float | None = None) -> None:
-    """Axis names of the plane and the time above."""
-    ax.set_xlabel("$x$", fontsize=LABEL)
-    ax.set_ylabel("$y$", fontsize=LABEL)
-    if t is not None:
-        ax.set_title(f"$t = {time_text(t)}$", fontsize=LABEL)
-
-
-def plot_levels(
-    energy: Any,
-    ax: Any = None,
-    box: Any = ((-2.0, 2.0), (-2.0, 2.0)),
-    *,
-    t: float = 0.0,
-    count: int = 14,
-) -> Any:
-    """Level sets of the potential of an energy in the plane.
-
-    Parameters
-    ----------
-    energy : Energy
-        Its potential terms are added; other terms are left out.
-    box : ((left, right), (bottom, top))
-    count : int
-        Number of levels, at equal fractions of the area: a narrow valley shows as well
-        as a wide one.
-    """
-    terms = [term for term in energy.terms if term.kind == "potential"]
-    if not terms:
-        raise ValueError(f"{energy!r} has no potential, so there are no level sets.")
-    ax = own(ax)
-    (left, right), (bottom, top) = box
-    x, y = np.linspace(left, right, 241), np.linspace(bottom, top, 241)
-    points = np.stack(np.meshgrid(x, y), axis=-1)
-    V = np.zeros(points.shape[:-1])
-    for term in terms:
-        V += term.value_at(points, t)
-    inside = V[np.isfinite(V)]
-    levels = np.unique(np.quantile(inside, np.linspace(0.0, 1.0, count + 1)))
-    if levels.size > 2:
-        from matplotlib.colors import BoundaryNorm
-
-        ax.contourf(
-            x,
-            y,
-            V,
-            levels,
-            cmap="bone",
-            norm=BoundaryNorm(levels, 256),
-            alpha=0.45,
-            zorder=0,
-        )
-        ax.contour(x, y, V, levels[1:-1], colors="white", linewidths=0.6, zorder=0)
-    ax.set_xlim(left, right)
-    ax.set_ylim(bottom, top)
-    label_plane(ax)
-    return ax
-
-
 def plot_path(sol: Any, ax: Any = None, *, levels: bool = True) -> Any:
-    """Paths in the plane, from circle to dot, over the level sets of V."""
-    if sol.u.shape[-1] != 2 or sol.u.ndim not in (2, 3):
+    """Paths in the plane, from circle to dot, over the level sets of V.
+
+    Of second-order flows these are the positions in the plane; on the line position and
+    velocity.
+
+    Raises
+    ------
+    TypeError
+        For states that are no points of the plane.
+    """
+    paths, phase = plane_paths(sol), is_phase(sol)
+    if paths is None:
         raise TypeError(
             f"plot_path draws points of the plane, got states "
             f"{tuple(sol.u.shape[1:])}; use plot_components."
@@ -257,9 +219,8 @@ def plot_path(sol: Any, ax: Any = None, *, levels: bool = True) -> Any:
     from matplotlib.collections import LineCollection
 
     ax = own(ax)
-    paths = np.stack([state(sol, i) for i in range(len(sol.t))])
-    paths = paths.reshape(len(sol.t), -1, 2).transpose(1, 0, 2)
-    energy = potential_of(sol)
+    paths = paths.transpose(1, 0, 2)
+    energy = None if phase else potential_of(sol)
     if levels and energy is not None:
         plot_levels(energy, ax, box_around(paths.reshape(-1, 2)), t=float(sol.t[-1]))
     many = paths.shape[0]
@@ -270,25 +231,20 @@ def plot_path(sol: Any, ax: Any = None, *, levels: bool = True) -> Any:
         ax.plot(*paths[:, 0].T, "o", mfc="white", mec=color, ms=4.5, zorder=3)
     ax.plot(*paths[:, -1].T, "o", color=color, ms=4.5 if many < 20 else 2, zorder=3)
     ax.autoscale_view()
-    label_plane(ax)
+    label_plane(ax, phase=phase)
     return ax
 
 
-def box_around(points: np.ndarray, margin: float = 0.12) -> Any:
-    """Box of the points with a margin, not thinner than a third of its length."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    center, half = 0.5 * (low + high), 0.5 * (high - low)
-    half = np.maximum(half, half.max() / 3.0) * (1.0 + 2.0 * margin)
-    half = np.where(half > 0.0, half, 1.0)
-    return tuple(zip(center - half, center + half, strict=True))
-
-
 def plot_components(sol: Any, ax: Any = None, *, most: int = 60) -> Any:
-    """Components of the state over time; at most ``most`` curves are drawn."""
+    """Components of the state over time; at most ``most`` curves are drawn.
+
+    Of second-order flows these are the positions.
+    """
     ax = own(ax)
-    u = np.stack([state(sol, i) for i in range(len(sol.t))]).reshape(len(sol.t), -1)
+    u = places(sol)
     matrix = matrix_shape(sol.space)
-    n = sol.u.shape[-1] if sol.u.ndim > 1 else 1
+    n = u.shape[-1] if u.ndim > 1 else 1
+    u = u.reshape(len(sol.t), -1)
     texts = [f"{j + 1}" for j in range(n)]
     if matrix is not None:
         texts = [f"{i + 1},{j + 1}" for i in range(matrix[0]) for j in range(matrix[1])]
@@ -314,6 +270,11 @@ def plot_particles(sol: Any, ax: Any = None, *, i: int = -1, exact: Any = None) 
     ----------
     exact : Measure, optional
         On the line its density is drawn over the histogram.
+
+    Raises
+    ------
+    TypeError
+        For states that are no particles in the plane.
     """
     x = state(sol, i)
     if x.ndim != 2:

@@ -9,14 +9,19 @@ import numpy as np
 
 from flows.arrays import to_numpy
 from flows.spaces import Grid, LangevinParticles, Particles, Quantiles
+from flows.spaces.inertial import Inertial
 from flows.spaces.matrices import MatrixSpace
 
 __all__ = [
     "chosen",
     "curve",
+    "is_inertial",
     "is_line",
+    "is_phase",
     "is_points",
     "matrix_shape",
+    "places",
+    "plane_paths",
     "potential_of",
     "state",
 ]
@@ -27,6 +32,35 @@ CANDIDATES = 200
 def state(sol: Any, i: int) -> np.ndarray:
     """Saved state ``i`` in NumPy."""
     return to_numpy(sol.u[i])
+
+
+def is_inertial(space: Any) -> bool:
+    """Whether states are positions and velocities."""
+    return isinstance(space, Inertial)
+
+
+def places(sol: Any) -> np.ndarray:
+    """All saved states (k, ..); of second-order flows the positions alone."""
+    u = np.stack([state(sol, i) for i in range(len(sol.t))])
+    return np.asarray(sol.space.split(u)[0]) if is_inertial(sol.space) else u
+
+
+def is_phase(sol: Any) -> bool:
+    """Whether states are a position and a velocity on the line."""
+    return is_inertial(sol.space) and sol.u.shape[-1] == 2
+
+
+def plane_paths(sol: Any) -> np.ndarray | None:
+    """Paths (k, b, 2): of points, of positions, or in the phase plane of the line.
+
+    None where the states are nothing of this kind.
+    """
+    if matrix_shape(sol.space) is not None:
+        return None
+    u = np.stack([state(sol, i) for i in range(len(sol.t))])
+    u = u if is_phase(sol) else places(sol)
+    plane = u.ndim in (2, 3) and u.shape[-1] == 2
+    return u.reshape(len(sol.t), -1, 2) if plane else None
 
 
 def is_line(space: Any) -> bool:

@@ -72,6 +72,11 @@ def new_axes(
     Returns
     -------
     (columns,) array of Axes
+
+    Raises
+    ------
+    ValueError
+        For less than one column.
     """
     from matplotlib.figure import Figure
 
@@ -140,6 +145,11 @@ def save(
         Folder; made if it is not there.
     colors : int, optional
         Palette of a PNG, 2 to 256 colors: a third of the size for photographs.
+
+    Raises
+    ------
+    ValueError
+        For a palette of an impossible size, or of another format.
     """
     first = np.ravel(np.asarray(picture, dtype=object))[0]
     figure = first if hasattr(first, "savefig") else first.figure

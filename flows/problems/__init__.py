@@ -19,6 +19,7 @@ from flows.problems.deep_linear import (
     matrix_factorization,
     two_weights,
 )
+from flows.problems.definite import log_determinant
 from flows.problems.euclidean import (
     double_well,
     log_barrier,
@@ -38,7 +39,6 @@ from flows.problems.learning import bilinear_game, pareto_quadratics
 from flows.problems.manifolds import oja, rayleigh, sphere_linear
 from flows.problems.matrix_flows import (
     brockett,
-    log_determinant,
     oja_subspace,
     orthogonality,
     toda,

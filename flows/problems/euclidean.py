@@ -241,6 +241,11 @@ def log_barrier(x0: Any = 0.1, *, t: tuple[float, float] = (0.0, 1.0)) -> Proble
         Positive.
     t : tuple of float
         From t0 >= 0.
+
+    Raises
+    ------
+    ValueError
+        For a start that is not positive.
     """
     x = start(x0)
     if not (x > 0).all():
@@ -279,6 +284,11 @@ def rosenbrock(
     Problem
         Constants: the extreme eigenvalues ``mu`` and ``L`` of the Hessian at the
         minimum.
+
+    Raises
+    ------
+    ValueError
+        For a start that is not in the plane.
 
     References
     ----------

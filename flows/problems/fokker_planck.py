@@ -62,6 +62,11 @@ def heat(
     Problem
         No limit: the energy T int rho log rho falls like -(d T/2) log t.
 
+    Raises
+    ------
+    ValueError
+        For ``d`` below 1, and a temperature that is not positive.
+
     References
     ----------
     Jordan, Kinderlehrer, Otto, doi:10.1137/S0036141096303359.

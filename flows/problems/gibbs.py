@@ -100,6 +100,11 @@ def gibbs(
     Problem
         ``exact`` is the same at all times; the energy is -T log Z, constant
         ``free_energy``.
+
+    Raises
+    ------
+    ValueError
+        For a potential that depends on time, and a box of another dimension.
     """
     T = number(T, "T", above=0.0)
     potential = as_potential(V)
@@ -211,6 +216,11 @@ def metastable(
         ``rate`` is 2 gap for V symmetric about some point, else gap (a bound; the
         energy always ends with the rate 2 gap). Constants: ``gap``, ``free_energy``,
         ``chi2`` = int (rho/q - 1)^2 q at time 0, which falls as e^{-2 gap t} exactly.
+
+    Raises
+    ------
+    ValueError
+        For an amplitude outside [-1, 1] or 0, at which there is no such density.
 
     References
     ----------

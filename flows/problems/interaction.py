@@ -95,6 +95,11 @@ def aggregation_quadratic(
     Problem
         The energy is (k/2) tr Cov, and falls as e^{-2kt}: ``rate`` is 2k. Constants:
         ``mean``, ``variance`` (trace of the initial covariance).
+
+    Raises
+    ------
+    ValueError
+        For a measure without a finite covariance, and other shapes.
     """
     k = number(strength, "strength")
     if start is None:
@@ -229,6 +234,11 @@ def attraction_repulsion(
     -------
     Problem
         ``rate`` is 2q, with equality at all times. Constants: ``mean``, ``radius`` c/q.
+
+    Raises
+    ------
+    ValueError
+        For a measure that is not on the line, and for particles that coincide.
 
     References
     ----------

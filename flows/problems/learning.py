@@ -60,6 +60,11 @@ def bilinear_game(
     Problem
         ``flow`` is the game of the players ``"x"`` and ``"y"``; ``energy`` is None.
         Constants: ``sigma`` and ``damping``.
+
+    Raises
+    ------
+    ValueError
+        For a start of another shape.
     """
     s, g = number(sigma, "sigma"), number(damping, "damping")
     x = start(x0)
@@ -117,6 +122,11 @@ def pareto_quadratics(
     Problem
         ``flow`` is the multi-objective flow; ``energy`` is None. Constants:
         ``weights`` of the centers in the limit.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not belong together.
     """
     a = real_array(centers, "centers")
     x = start(x0)

@@ -97,6 +97,11 @@ def total_variation(
         Constants: ``merges``, the times at which plateaus meet; ``extinction``, the
         last of them.
 
+    Raises
+    ------
+    ValueError
+        For more than one sequence.
+
     References
     ----------
     L. I. Rudin, S. Osher, E. Fatemi, Physica D 60 (1992) 259-268,
@@ -161,6 +166,11 @@ def box_quadratic(
         Within the bounds.
     t : tuple of float
         From t0 >= 0.
+
+    Raises
+    ------
+    ValueError
+        For ``a`` that is not positive, and a start outside the bounds.
     """
     x = start(x0)
     n = x.shape[-1]
@@ -253,6 +263,11 @@ def simplex_quadratic(
     -------
     Problem
         Constant: ``deaths``, the times at which coordinates reach 0.
+
+    Raises
+    ------
+    ValueError
+        For a start outside the simplex, and for several points.
     """
     x = start(x0)
     if x.ndim != 1 or not np.all(x >= 0.0) or abs(float(x.sum()) - 1.0) > 1e-12:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flows.flow import offers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flows.flow import Flow, Memory, Step
 
-__all__ = ["Scheme", "describe", "has_noise", "lacking", "start_slope"]
+__all__ = ["Scheme", "describe", "has_noise", "lacking", "rooted", "start_slope"]
 
 Array = Any
 
@@ -36,8 +38,8 @@ class Scheme:
     multistep : bool
         Whether ``memory`` is part of the method rather than a saving of work.
     composed : bool
-        Whether a step is made of methods of the flow and arithmetic alone, so that
-        autograd goes through it; False where it solves equations by itself.
+        Whether autograd goes through a step: it is made of methods of the flow, of
+        arithmetic, and of solutions of equations that were handed to ``rooted``.
     draws : int
         Independent random arrays that a step may ask its stream for.
     """
@@ -123,6 +125,39 @@ def has_noise(flow: Any) -> bool:
         return offers(flow, "noise")
     except TypeError:
         return False
+
+
+def rooted(
+    flow: Any,
+    u: Array,
+    residual: Callable[[list[Array]], list[Array]],
+    unknowns: list[Array],
+    approximate: Callable[[bool], Any] | None = None,
+) -> list[Array]:
+    """Solved equations of a step, as the flow wants them to be seen.
+
+    A flow inside autograd has a method ``implicit_root``, which takes the same
+    arguments after itself and gives the solution a derivative; any other flow leaves
+    it as it is.
+
+    Parameters
+    ----------
+    flow : Flow
+    u : array (.., n)
+        The state at the start of the step.
+    residual : callable
+        The equations, of arrays like the unknowns: those at the solution are 0.
+    unknowns : list of arrays (.., n)
+        The solution, found without a graph (``arrays.unrecorded``).
+    approximate : callable, optional
+        For False and True an approximate inverse of the derivative of ``residual``,
+        or of its transpose: a linear function of such lists, or None.
+    """
+    attach = getattr(flow, "implicit_root", None)
+    if attach is None:
+        return unknowns
+    found: list[Array] = attach(u, residual, unknowns, approximate)
+    return found
 
 
 def start_slope(flow: Any, t: Any, u: Array) -> tuple[Array | None, dict[str, int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from flows.arrays import all_finite, detach, is_array, namespace
+from flows.arrays import all_finite, is_array, namespace, rms
 from flows.flow import Step
 from flows.linear import NewtonFailure
 from flows.schemes.base import Scheme
@@ -144,14 +144,15 @@ class BDF(Scheme):
         self, u: Array, v: Array, past: Past, distances: list[Any], k: int, error: Array
     ) -> int:
         """Order of the next step."""
-        now = size(error, v)
+        unit = measure(v)
+        now = rms(error / unit)
         best, longest = k, 1.0
         for j in (k - 1, k + 1):
             if not 1 <= j <= min(self.order, len(past.steps)) or now == 0.0:
                 continue
             inverse = formula(distances[:j])[1]
             other = v - extrapolated(u, past.states, distances, j)
-            ratio = size((inverse / distances[j]) * other, v) / now
+            ratio = rms((inverse / distances[j]) * other / unit) / now
             # The step at order j for which its error would be that of order k now.
             factor = ratio ** (-1.0 / (j + 1)) if ratio > 0.0 else math.inf
             if factor > longest:
@@ -212,13 +213,11 @@ def tame(distances: list[Any], most: int) -> int:
     return 1
 
 
-def size(error: Array, v: Array) -> float:
-    """Root mean square of an error, components by their size and that of the state."""
+def measure(v: Array) -> Array:
+    """What errors of components are measured by: their size and that of the state."""
     xp = namespace(v)
-    rms = xp.sqrt(xp.mean(v * v, axis=-1, keepdims=True))
-    scale = xp.abs(v) + 0.01 * rms
-    safe = xp.where(scale > 0, scale, xp.ones_like(scale))
-    return float(detach(xp.sqrt(xp.mean((error / safe) ** 2))))
+    scale = xp.abs(v) + 0.01 * xp.sqrt(xp.mean(v * v, axis=-1, keepdims=True))
+    return xp.where(scale > 0, scale, xp.ones_like(scale))
 
 
 def solved(

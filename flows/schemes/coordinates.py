@@ -14,7 +14,7 @@ from flows.schemes.discrete_gradient import column, members
 if TYPE_CHECKING:
     from flows.flow import Flow
 
-__all__ = ["directions", "sweep"]
+__all__ = ["directions", "entries", "sweep"]
 
 Array = Any
 Point = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -18,16 +18,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, is_array, namespace, to_numpy
+from flows.arrays import (
+    array_like,
+    dtype_name,
+    is_array,
+    namespace,
+    to_numpy,
+    unrecorded,
+)
 from flows.flow import offers
 from flows.linear import NewtonFailure, count_iterations
-from flows.linear.operators import Operator, is_sparse
+from flows.linear.operators import Operator, is_sparse, transpose
 from flows.linear.shifted import shifted
+from flows.schemes.base import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flows.flow import Flow
 
-__all__ = ["Balance", "column", "members"]
+__all__ = ["Balance", "Linked", "column", "members"]
 
 Array = Any
 ITERATIONS = 30
@@ -35,6 +45,7 @@ HALVINGS = 16
 # Steps on the way to h, and the part of h where it begins.
 TRIALS = 40
 SMALLEST = 1e-4
+SHORTEST = 1.03
 
 
 def members(value: Any) -> np.ndarray:
@@ -72,6 +83,7 @@ class Balance:
     x: Array
     h: Any
     rule: tuple[tuple[float, float], ...]
+    guess: Callable[[], Array]
     work: dict[str, int] = field(default_factory=lambda: {"velocity_calls": 0})
     residuals: list[float] = field(default_factory=list)
     fraction: float = 1.0
@@ -237,15 +249,20 @@ class Balance:
     def solve(self) -> Array:
         """The displacement d of the step.
 
-        Where Newton's method fails from rest it is led there from smaller steps, one
-        member after the other.
+        Where Newton's method fails from rest it starts from ``guess``, and where that
+        fails too it is led there from smaller steps, one member after the other.
         """
         d = namespace(self.x).zeros_like(self.x)
-        everyone = np.ones(self.start.shape, bool)
-        try:
-            d, bad = self.corrected(d, everyone)
-        except NewtonFailure:
-            bad = everyone
+        bad = np.ones(self.start.shape, bool)
+        for guessed in (False, True):
+            try:
+                first = chosen(bad, self.guess(), d) if guessed else d
+                found, worse = self.corrected(first, bad)
+            except NewtonFailure:
+                continue
+            d, bad = chosen(bad & ~worse, found, d), worse
+            if not bad.any():
+                break
         for index in np.argwhere(bad):
             one = np.zeros(bad.shape, bool)
             one[tuple(index)] = True
@@ -266,6 +283,9 @@ class Balance:
                 bad = active
             if bad.any():
                 factor = math.sqrt(factor)
+                if factor < SHORTEST:
+                    # The branch of solutions turns back.
+                    break
                 continue
             d = trial
             if self.fraction == 1.0:
@@ -281,14 +301,19 @@ class Balance:
     def corrected(self, d: Array, active: np.ndarray) -> tuple[Array, np.ndarray]:
         """Solution of the equation, kappa included where it is above rounding."""
         d, bad = self.newton(d, False, active)
-        at = self.values(d, corrected=True)
-        needed = (np.abs(at.defect) > at.noise) & active & ~bad
-        if needed.any():
-            needed = needed & (np.abs(at.defect) > self.jitter)
+        needed = self.above_rounding(d) & active & ~bad
         if not needed.any():
             return d, bad
         found, worse = self.newton(d, True, needed)
         return chosen(needed, found, d), bad | worse
+
+    def above_rounding(self, d: Array) -> np.ndarray:
+        """The members whose defect of the quadrature is more than rounding."""
+        at = self.values(d, corrected=True)
+        needed: np.ndarray = np.abs(at.defect) > at.noise
+        if needed.any():
+            needed = needed & (np.abs(at.defect) > self.jitter)
+        return needed
 
     def balanced(self, d: Array) -> Array:
         """d, stretched until F(x + d) - F(x) + <d, d>/h = 0 to rounding.
@@ -344,6 +369,59 @@ class Balance:
             usual = np.where(np.isfinite(far), self.eps * far, 0.0)
             spread = np.fmax(spread, usual)
         return spread
+
+
+@dataclass(frozen=True, eq=False)
+class Linked:
+    """The equation of a solved step as arrays, through which autograd may go."""
+
+    balance: Balance
+    d: Array
+
+    @cached_property
+    def needed(self) -> np.ndarray:
+        """The members whose step has the correction kappa."""
+        with np.errstate(all="ignore"), unrecorded(self.d):
+            return self.balance.above_rounding(self.d)
+
+    def residual(self, unknowns: list[Array]) -> list[Array]:
+        """R(d); kappa is left out where it is rounding, as it was in the step."""
+        own, (d,) = self.balance, unknowns
+        mean = own.mean_velocity(d)
+        rest = d - own.h * mean
+        if not self.needed.any():
+            return [rest]
+        xp, flow, x = namespace(d), own.flow, own.x
+
+        def inner(a: Array, b: Array) -> Any:
+            return flow.inner(x + 0.5 * d, a, b)
+
+        rise = flow.energy(own.t, x + d) - flow.energy(own.t, x)
+        if not is_array(rise):
+            raise TypeError(
+                "Discrete gradients need an energy that is a tensor in the graph of "
+                f"autograd to be differentiated; that of {describe(flow)} is a number."
+            )
+        shape = (-1,) + (1,) * (d.ndim - 1) if self.needed.ndim else ()
+        defect, square = (
+            xp.reshape(value, shape) for value in (rise + inner(mean, d), inner(d, d))
+        )
+        mask = array_like(self.needed.reshape(shape), d) != 0
+        kappa = xp.where(mask, defect, 0.0 * defect)
+        kappa = kappa / xp.where(mask, square, xp.ones_like(square))
+        return [rest + own.h * kappa * d]
+
+    def approximate(self, transposed: bool) -> Any:
+        """Inverse of I - h J/2 with J in the middle, or of its transpose."""
+        own = self.balance
+        if not offers(own.flow, "jacobian"):
+            return None
+        J = own.flow.jacobian(own.t, own.x + 0.5 * self.d)
+        J = transpose(J) if transposed else J
+        if J is None:
+            return None
+        solver = shifted(J, 0.5 * own.h, self.d)
+        return lambda vectors: [solver.solve(vectors[0])]
 
 
 def chosen(mask: np.ndarray, a: Array, b: Array) -> Array:

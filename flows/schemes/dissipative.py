@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from flows.arrays import to_numpy
+from flows.arrays import to_numpy, unrecorded
 from flows.flow import Step, offers
-from flows.schemes.base import Scheme, describe
-from flows.schemes.coordinates import directions, sweep
-from flows.schemes.discrete_gradient import Balance
+from flows.linear import NewtonFailure
+from flows.schemes.base import Scheme, describe, rooted
+from flows.schemes.coordinates import directions, entries, sweep
+from flows.schemes.discrete_gradient import Balance, Linked
 
 if TYPE_CHECKING:
     from flows.flow import Flow, Memory
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["AverageVectorField", "Gonzalez", "ItohAbe"]
 
 Array = Any
+MOST_SWEPT = 500
 
 
 class DiscreteGradient(Scheme):
     """What the three schemes share: what they ask of a flow."""
 
     dissipative: ClassVar[bool] = True
-    composed: ClassVar[bool] = False
 
     def obstacle(self, flow: Any) -> str | None:
         """Why this scheme cannot run ``flow``; None when it can."""
@@ -53,7 +54,7 @@ class DiscreteGradient(Scheme):
             ("encode", "live in a chart"),
             ("retract", "are moved after a step"),
         ):
-            if has(flow, name):
+            if has(flat(flow), name):
                 return (
                     f"`{self!r}` needs states that may be added in their own metric; "
                     f"those of {describe(flow)} {what}"
@@ -67,6 +68,11 @@ def has(flow: Any, name: str) -> bool:
         return offers(flow, name)
     except TypeError:
         return False
+
+
+def flat(flow: Any) -> Any:
+    """The flow as one of vectors, with the energy and the metric of its own states."""
+    return getattr(flow, "flat", flow)
 
 
 @lru_cache(maxsize=8)
@@ -83,10 +89,29 @@ def implicit_step(
     flow: Flow, t: Any, u: Array, h: Any, rule: tuple[tuple[float, float], ...]
 ) -> Step:
     """The step of the discrete gradient that averages the velocity with ``rule``."""
-    balance = Balance(flow, t + 0.5 * h, u, h, rule)
-    with np.errstate(all="ignore"):
+
+    def guess() -> Array:
+        """The sweep of ``ItohAbe``: it has the same balance, and it always exists."""
+        if entries(flow, u)[0] > MOST_SWEPT:
+            raise NewtonFailure("too many coordinates to be swept")
+        try:
+            return swept(flow, t, u, h)[0] - u
+        except TypeError as error:
+            raise NewtonFailure(str(error)) from error
+
+    balance = Balance(flow, t + 0.5 * h, u, h, rule, guess)
+    with np.errstate(all="ignore"), unrecorded(u):
         d = balance.solve()
+    equation = Linked(balance, d)
+    (d,) = rooted(flow, u, equation.residual, [d], equation.approximate)
     return Step(u + d, None, (), balance.work)
+
+
+def swept(flow: Flow, t: Any, u: Array, h: Any) -> tuple[Array, int]:
+    """The state after a sweep along the axes, and the energies that it took."""
+    axes = directions(flow, u)
+    size = to_numpy(h)[..., 0] if getattr(h, "ndim", 0) else np.asarray(float(h))
+    return sweep(flow, t + 0.5 * h, u, size, axes)
 
 
 @dataclass(frozen=True)
@@ -121,7 +146,7 @@ class Gonzalez(DiscreteGradient):
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``."""
-        return implicit_step(flow, t, u, h, ((0.5, 1.0),))
+        return implicit_step(flat(flow), t, u, h, ((0.5, 1.0),))
 
 
 @dataclass(frozen=True)
@@ -158,7 +183,7 @@ class AverageVectorField(DiscreteGradient):
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``."""
-        return implicit_step(flow, t, u, h, gauss(5))
+        return implicit_step(flat(flow), t, u, h, gauss(5))
 
 
 @dataclass(frozen=True)
@@ -193,13 +218,12 @@ class ItohAbe(DiscreteGradient):
 
     order: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("energy", "inner")
+    composed: ClassVar[bool] = False
 
     def step(
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``. The metric is that of the state before it."""
-        axes = directions(flow, u)
-        size = to_numpy(h)[..., 0] if getattr(h, "ndim", 0) else np.asarray(float(h))
         with np.errstate(all="ignore"):
-            v, calls = sweep(flow, t + 0.5 * h, u, size, axes)
+            v, calls = swept(flat(flow), t, u, h)
         return Step(v, None, (), {"energy_calls": calls})

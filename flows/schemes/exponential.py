@@ -42,7 +42,6 @@ class Exponential(Scheme):
 
     order: ClassVar[int] = 3
     needs: ClassVar[tuple[str, ...]] = ("velocity", "jacobian")
-    composed: ClassVar[bool] = False
     error_order: ClassVar[int | None] = 3
 
     def step(

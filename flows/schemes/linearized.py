@@ -25,10 +25,7 @@ def spacing(u: Array) -> float:
 def largest(arrays: list[Array]) -> Array:
     """The largest of the lengths (.., 1) of several vectors."""
     xp = namespace(arrays[0])
-    size = length(arrays[0])
-    for array in arrays[1:]:
-        size = xp.maximum(size, length(array))
-    return size
+    return xp.max(length(xp.stack(arrays)), axis=0)
 
 
 def time_slope(

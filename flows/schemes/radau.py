@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from flows.arrays import all_finite, namespace
+from flows.arrays import all_finite, namespace, unrecorded
 from flows.flow import Step
 from flows.linear import NewtonFailure, count_iterations, shifted
 from flows.linear.krylov import length, quotient
-from flows.schemes.base import Scheme
+from flows.linear.operators import transpose
+from flows.schemes.base import Scheme, rooted
 from flows.schemes.linearized import largest, spacing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flows.flow import Flow, Memory
     from flows.linear import Shifted
 
@@ -23,6 +26,7 @@ __all__ = ["Radau"]
 
 Array = Any
 Stages = list[Any]
+Vectors = tuple[list[float], list[complex]]
 ROOT = math.sqrt(6.0)
 
 NODES = ((4.0 - ROOT) / 10.0, (4.0 + ROOT) / 10.0, 1.0)
@@ -43,18 +47,21 @@ PAIR = 1.0 / complex(
 ERROR = ((-13 - 7 * ROOT) / 3, (-13 + 7 * ROOT) / 3, -1 / 3)
 
 
-def eigenvectors() -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors of the matrix for REAL and PAIR in columns; rows of their inverse.
+def eigenvectors() -> tuple[Vectors, Vectors]:
+    """Right and left eigenvectors of the matrix for REAL and PAIR.
 
-    Rounding of them slows Newton's method and moves no solution.
+    Rounding of them slows Newton's method and moves no solution. They are Python
+    numbers, which change no dtype.
     """
     A = np.array(MATRIX)
     columns = []
     for value in (REAL, PAIR, PAIR.conjugate()):
         shift = A[:2, :2] - value * np.eye(2)
         columns.append([*np.linalg.solve(shift, -A[:2, 2]), 1.0])
-    T = np.array(columns).T
-    return T[:, :2], np.linalg.inv(T)[:2]
+    left = np.linalg.inv(np.array(columns).T)
+    rows = [np.array(columns[:2]), left[:2]]
+    first, second = ((a.real.tolist(), b.tolist()) for a, b in rows)
+    return first, second
 
 
 VECTORS, INVERSE = eigenvectors()
@@ -75,8 +82,8 @@ class Radau(Scheme):
     method, whose systems fall apart into one with I - a h J and one with a complex a.
     It starts from the collocation polynomial of the last step, takes the Jacobian anew
     where it converges slowly, and ends when its error is small against the local error
-    that the estimate predicts, or is rounding. The error estimate is the filtered
-    difference to an embedded method of order 3, O(h^4).
+    that the estimate predicts, or is rounding (always, under ``adjoint``). The error
+    estimate is the filtered difference to an embedded method of order 3, O(h^4).
 
     Raises
     ------
@@ -91,44 +98,49 @@ class Radau(Scheme):
 
     order: ClassVar[int] = 5
     needs: ClassVar[tuple[str, ...]] = ("velocity", "jacobian")
-    composed: ClassVar[bool] = False
     error_order: ClassVar[int | None] = 4
 
     def step(
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``."""
-        slope = memory[0] if memory else flow.velocity(t, u)
-        stages = Collocation(flow, t, u, h, slope)
-        Z = stages.solve(continued(memory, h) if memory else None)
-        error = stages.estimate(Z)
-        # The error of a stiff component in the first filter is of the size of u.
-        again = flow.velocity(t, u + error)
-        stages.calls += 1 + (not memory)
-        if all_finite(again):
-            error = stages.estimate(Z, again)
+        with unrecorded(u):
+            slope = memory[0] if memory else flow.velocity(t, u)
+            stages = Collocation(flow, t, u, h, slope)
+            # Derivatives by the implicit function theorem are those of exact stages.
+            stages.exact = hasattr(flow, "implicit_root")
+            Z = stages.solve(continued(memory, h) if memory else None)
+            error = stages.estimate(Z)
+            # The error of a stiff component in the first filter is of the size of u.
+            again = flow.velocity(t, u + error)
+            stages.calls += 1 + (not memory)
+            if all_finite(again):
+                error = stages.estimate(Z, again)
+            last = combination(LAST, Z) / h
         work = {"velocity_calls": stages.calls, "jacobian_calls": stages.jacobians}
-        last = combination(LAST, Z) / h
-        return Step(u + Z[2], error, (last, h, *Z), work)
+        end = rooted(flow, u, stages.defect, Z, stages.approximate)[2]
+        return Step(u + end, error, (last, h, *Z), work)
 
 
 class Collocation:
     """The equations Z_i = h sum_j a_ij velocity(t + c_j h, u + Z_j) of one step."""
 
+    J: Any
     real: Shifted
     pair: Shifted
 
     def __init__(self, flow: Flow, t: Any, u: Array, h: Any, slope: Array) -> None:
         self.flow, self.t, self.u, self.h, self.slope = flow, t, u, h, slope
         self.calls = self.jacobians = 0
+        self.exact = False
         self.linearize(t, u)
 
     def linearize(self, t: Any, v: Array) -> None:
         """Take the Jacobian at (t, v) for the corrections."""
-        J, loose = self.flow.jacobian(t, v), spacing(v) ** 0.5
+        self.J, loose = self.flow.jacobian(t, v), spacing(v) ** 0.5
         self.jacobians += 1
-        self.real = shifted(J, REAL * self.h, v, tol=loose)
-        self.pair = shifted(J, PAIR * self.h, v, tol=loose)
+        self.real = shifted(self.J, REAL * self.h, v, tol=loose)
+        self.pair = shifted(self.J, PAIR * self.h, v, tol=loose)
 
     def defect(self, Z: Stages) -> Stages:
         """Z - h A F(Z)."""
@@ -139,14 +151,28 @@ class Collocation:
 
     def correction(self, R: Stages) -> Stages:
         """(I - h A x J)^{-1} R, by way of the eigenvectors of A."""
-        xp = namespace(self.u)
-        first = self.real.solve(combination(INVERSE[0].real, R))
+        first = self.real.solve(combination(INVERSE[0], R))
         second = self.pair.solve(combination(INVERSE[1], R))
-        re, im = xp.real(second), xp.imag(second)
-        return [
-            float(a.real) * first + float(2.0 * b.real) * re - float(2.0 * b.imag) * im
-            for a, b in VECTORS
-        ]
+        return rejoined(VECTORS, first, second)
+
+    def approximate(self, transposed: bool) -> Callable[[Stages], Stages] | None:
+        """``correction``, or the same with the transpose of I - h A x J."""
+        if not transposed:
+            return self.correction
+        J = transpose(self.J)
+        if J is None:
+            return None
+        loose = spacing(self.u) ** 0.5
+        real = shifted(J, REAL * self.h, self.u, tol=loose)
+        pair = shifted(J, PAIR * self.h, self.u, tol=loose)
+
+        def turned(R: Stages) -> Stages:
+            # The inverse of the transpose has the left eigenvectors in its columns.
+            first = real.solve(combination(VECTORS[0], R))
+            second = pair.solve(combination(VECTORS[1], R))
+            return rejoined(INVERSE, first, second)
+
+        return turned
 
     def estimate(self, Z: Stages, slope: Array | None = None) -> Array:
         """The filtered difference to the embedded method."""
@@ -170,18 +196,21 @@ class Collocation:
         still, R = xp.zeros_like(u), self.defect(Z)
         eps, residuals = spacing(u), []
         goal, before = 500.0 * eps, None
-        done, jacobians = length(u) < 0, 0
+        size_u = length(u)
+        done, jacobians = size_u < 0, 0
         for k in range(MOST_ITERATIONS):
             # A member that has converged stays, whatever the others need.
-            move = [xp.where(done, still, d) for d in self.correction(R)]
+            move = self.correction(R)
+            if k and bool(xp.any(done)):
+                move = [xp.where(done, still, d) for d in move]
             Z = [z - d for z, d in zip(Z, move, strict=True)]
-            scale = length(u) + largest(Z)
+            scale = size_u + largest(Z)
             size = quotient(largest(move), scale)
             residuals.append(float(xp.max(size)))
             if not math.isfinite(residuals[-1]):
                 break
             rate = 0.5 + 0.0 * size if before is None else quotient(size, before)
-            if k == 1:
+            if k == 1 and not self.exact:
                 # The local error of order 6, from the estimate of order 4.
                 local = quotient(length(self.estimate(Z)), scale)
                 wanted = xp.clip(0.1 * local**1.5, goal, LOOSEST)
@@ -210,15 +239,20 @@ class Collocation:
 
 def combination(row: Any, vectors: Stages) -> Array:
     """Sum of the vectors with the weights of ``row``."""
-    total = complex_or_float(row[0]) * vectors[0]
+    total = row[0] * vectors[0]
     for weight, vector in zip(row[1:], vectors[1:], strict=True):
-        total = total + complex_or_float(weight) * vector
+        total = total + weight * vector
     return total
 
 
-def complex_or_float(x: Any) -> Any:
-    """A Python number, which changes no dtype."""
-    return complex(x) if np.iscomplexobj(x) else float(x)
+def rejoined(vectors: Vectors, first: Array, second: Array) -> Stages:
+    """Stages with these coefficients of the eigenvectors, the pair's conjugate too."""
+    xp = namespace(first)
+    re, im = xp.real(second), xp.imag(second)
+    return [
+        a * first + (2.0 * b.real) * re - (2.0 * b.imag) * im
+        for a, b in zip(*vectors, strict=True)
+    ]
 
 
 def continued(memory: Memory, h: Any) -> Stages:

@@ -79,7 +79,6 @@ class Rosenbrock(Scheme):
 
     order: ClassVar[int] = 4
     needs: ClassVar[tuple[str, ...]] = ("velocity", "jacobian")
-    composed: ClassVar[bool] = False
     error_order: ClassVar[int | None] = 4
 
     def step(

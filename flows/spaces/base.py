@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flows.energies import Energy
     from flows.flow import Flow
 
-__all__ = ["Space", "refuse"]
+__all__ = ["Space", "potentials", "refuse", "terms_of"]
 
 Array = Any
 
@@ -43,6 +43,31 @@ def refuse(term: Any, space: Any, why: str = "") -> TypeError:
         f"{type(space).__name__} cannot represent the term {term!r}{reason}. "
         f"Spaces that take {kind}: {SUPPORT.get(kind, 'none yet')}."
     )
+
+
+def terms_of(energy: Any) -> tuple[Any, ...]:
+    """The terms of an energy; TypeError for what is none, saying how to make one."""
+    if hasattr(energy, "terms"):
+        return tuple(energy.terms)
+    written = f"fl.Potential({energy!r})" if isinstance(energy, str) else None
+    if callable(energy) and not isinstance(energy, type):
+        name = getattr(energy, "__name__", "V")
+        written = f"fl.Potential({name if name.isidentifier() else 'V'})"
+    raise TypeError(
+        f"`energy` must be an energy, got {energy!r}; write "
+        f"{written or 'for instance fl.quadratic() or fl.Potential(...)'}."
+    )
+
+
+def potentials(
+    energy: Any, space: Any, why: str = "a vector has no density and no pairs"
+) -> tuple[Any, ...]:
+    """The terms of an energy that are all Potentials; TypeError for others."""
+    terms = terms_of(energy)
+    for term in terms:
+        if term.kind != "potential":
+            raise refuse(term, space, why)
+    return terms
 
 
 def check_device(device: str | None, dtype: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, detach, namespace, to_numpy
+from flows.arrays import array_like, namespace, numbers, to_numpy
 from flows.energies import Interaction, Potential
 from flows.flow import Flow
 from flows.measures import Dirac, Empirical
@@ -226,19 +226,19 @@ class CloudFlow(Flow):
             v = push if v is None else v + push
         return namespace(u).zeros_like(u) if v is None else v
 
-    def _energy(self, t: float, u: Array) -> float:
+    def _energy(self, t: float, u: Array) -> Any:
         """mean V(x_i) + (1/2n^2) sum_ij W(x_i - x_j)."""
-        total = 0.0
+        total: Any = 0.0
         if self.potentials:
             V = total_potential("value_at", self.potentials, t, u)
-            total += float(detach(namespace(u).mean(V)))
+            total = numbers(namespace(u).mean(V))
         if self.interactions:
-            total += self.pairs(u.shape[1]).energy(t, u)
+            total = total + self.pairs(u.shape[1]).energy(t, u)
         return total
 
-    def inner(self, u: Array, a: Array, b: Array) -> float:
+    def inner(self, u: Array, a: Array, b: Array) -> Any:
         """mean a_i.b_i over the particles."""
-        total = float(namespace(a).sum(a * b))
+        total = numbers(namespace(a).sum(a * b))
         return total / int(a.shape[0])
 
     def _linear(self, d: int) -> Linear:

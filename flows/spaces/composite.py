@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows import nonsmooth
-from flows.arrays import namespace
+from flows.arrays import namespace, numbers
 from flows.energies import Potential, Sum
 from flows.nonsmooth import ProxField
 from flows.spaces.base import refuse
 from flows.spaces.composite_steps import composite_step
-from flows.spaces.euclidean_flows import EuclideanFlow, VectorFlow, numbers
+from flows.spaces.euclidean_flows import EuclideanFlow, VectorFlow
 from flows.spaces.kinks import is_rough, kink_prox, split_at, split_terms
 from flows.symbolic import Constant, QuadraticField
 

@@ -5,18 +5,20 @@ Every step here is a minimizing movement from u in the time h:
     v = argmin_v F(v) + cost(u, v, h)              (implicit: proximal, JKO)
     v = argmin_v <g, v - u> + cost(u, v, h)        (explicit: g the gradient at u)
 
-==========================  =====================================  ===================
-the explicit step is        cost(u, v, h)                          written here
-==========================  =====================================  ===================
-gradient descent            abs(v - u)_2^2 / 2h                    NormCost(L2())
-natural gradient            (v - u).M(v - u) / 2h                  NormCost(Metric(M))
-coordinate descent          abs(v - u)_1^2 / 2h                    NormCost(L1())
-sign descent                abs(v - u)_inf^2 / 2h                  NormCost(Linf())
-spectral descent            sigma_max(v - u)^2 / 2h                NormCost(Spectral())
-steps of length h           0 where norm(v - u) <= h, else inf     NormCost(.., True)
-mirror descent              (phi(v) - phi(u) - dphi(u)(v-u)) / h   BregmanCost(phi)
-==========================  =====================================  ===================
+=====================  ======================================  =======================
+the explicit step is   cost(u, v, h)                           ``cost`` of the space
+=====================  ======================================  =======================
+gradient descent       abs(v - u)_2^2 / 2h                     NormCost(L2())
+natural gradient       (v - u).M(v - u) / 2h                   NormCost(MetricNorm(M))
+coordinate descent     abs(v - u)_1^2 / 2h                     NormCost(L1())
+sign descent           abs(v - u)_inf^2 / 2h                   NormCost(Linf())
+spectral descent       sigma_max(v - u)^2 / 2h                 NormCost(Spectral())
+steps of length h      0 where norm(v - u) <= h, else inf      NormCost(.., True)
+mirror descent         (phi(v) - phi(u) - dphi(u)(v - u)) / h  BregmanCost(phi)
+=====================  ======================================  =======================
 
+Euclidean, SteepestDescent and Mirror have their ``cost``: explicit Euler is its
+``step``, and the proximal step, where there is one, minimizes F + cost.
 A norm has a dual norm |g|_* = max <g, d> over norm(d) <= 1, attained at d(g). The
 explicit step is then u - h |g|_* d(g), or u - h d(g) where the length is h, and the
 linear model falls by h times the conjugate cost psi*(g), which is |g|_*^2/2 or |g|_*.
@@ -24,20 +26,20 @@ linear model falls by h times the conjugate cost psi*(g), which is |g|_*^2/2 or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flows.arrays import array_like, batch_matvec, dtype_name, namespace
-from flows.measures.checks import real_array
+from flows.arrays import dtype_name, namespace
+from flows.spaces.metrics import as_metric
 
 __all__ = [
     "L1",
     "L2",
     "BregmanCost",
     "Linf",
-    "Metric",
+    "MetricNorm",
     "Norm",
     "NormCost",
     "Spectral",
@@ -204,61 +206,50 @@ class Spectral(Norm):
 
 
 @dataclass(frozen=True, eq=False)
-class Metric(Norm):
+class MetricNorm(Norm):
     """sqrt(d.M d): the steepest direction is M^{-1} g, normalized.
 
     Parameters
     ----------
-    M : float, (n,) or (n, n) array
-        Symmetric and positive definite; a vector is a diagonal.
+    metric : Metric, number, (n,) or (n, n) array
+        Symmetric, positive definite and constant; a vector is a diagonal.
     """
 
-    M: Any
-    inverse: Any = field(init=False)
+    metric: Any
     hilbert = True
 
     def __post_init__(self) -> None:
-        M = real_array(self.M, "M")
-        if M.ndim > 2 or (M.ndim == 2 and M.shape[0] != M.shape[1]):
-            raise ValueError(
-                f"`M` must be a number, (n,) or (n, n), got shape {M.shape}."
+        metric = as_metric(self.metric)
+        if metric is None or not metric.constant:
+            raise TypeError(
+                f"`metric` of a norm must be constant, got {self.metric!r}; a metric "
+                "that depends on the point is Euclidean(metric=...)."
             )
-        if M.ndim == 2 and np.abs(M - M.T).max() > 1e-12 * np.abs(M).max():
-            raise ValueError("`M` must be symmetric: give (M + M.T)/2.")
-        least = float(np.linalg.eigvalsh(M)[0] if M.ndim == 2 else M.min())
-        if not least > 0.0:
-            raise ValueError(
-                f"`M` must be positive definite, its smallest eigenvalue is {least:g}."
-            )
-        object.__setattr__(self, "M", M)
-        inverse = np.linalg.inv(M) if M.ndim == 2 else 1.0 / M
-        object.__setattr__(self, "inverse", inverse)
-
-    def _times(self, matrix: Array, x: Array) -> Array:
-        A = array_like(matrix, x)
-        return batch_matvec(A, x) if matrix.ndim == 2 else A * x
+        object.__setattr__(self, "metric", metric)
 
     def value(self, d: Array) -> Array:
         xp = namespace(d)
-        return xp.sqrt(xp.sum(d * self._times(self.M, d), axis=-1))
+        return xp.sqrt(xp.sum(d * self.metric.apply(d, d), axis=-1))
 
     def dual(self, g: Array) -> Array:
         xp = namespace(g)
-        return xp.sqrt(xp.sum(g * self._times(self.inverse, g), axis=-1))
+        return xp.sqrt(xp.sum(g * self.metric.solve(g, g), axis=-1))
 
     def direction(self, g: Array) -> Array:
         unit = L2().direction(g)
-        step = self._times(self.inverse, unit)
+        step = self.metric.solve(g, unit)
         size = namespace(g).sum(unit * step, axis=-1, keepdims=True)
         return divided(step, namespace(g).sqrt(size))
 
     def size_error(self, n: int) -> str | None:
-        if self.M.ndim == 0 or self.M.shape[0] == n:
-            return None
-        return f"M has shape {self.M.shape}, the state {n} coordinates"
+        try:
+            self.metric.check(n)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def __repr__(self) -> str:
-        return f"metric({self.M.tolist()})"
+        return f"metric({self.metric!r})"
 
 
 def check_sizes(n: Any, k: Any) -> None:

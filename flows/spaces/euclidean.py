@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import namespace, to_numpy
-from flows.energies import Potential
 from flows.measures import Dirac, Empirical
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, potentials
 from flows.spaces.bounds import check_bounds
 from flows.spaces.composite import composite_flow
+from flows.spaces.costs import L2, MetricNorm, NormCost
 from flows.spaces.euclidean_flows import DriftFlow, EuclideanFlow, QuadraticFlow
 from flows.spaces.jacobians import Krylov, check_structure
 from flows.spaces.metrics import OperatorMetric, as_metric
@@ -93,9 +93,7 @@ class Euclidean(Space):
         TypeError
             For a term that is not a Potential.
         """
-        for term in energy.terms:
-            if not isinstance(term, Potential):
-                raise refuse(term, self, "a vector has no density and no pairs")
+        potentials(energy, self)
         flow = self._free_flow(energy, drift)
         return flow if self.bounds is None else self.bounds.flow(flow)
 
@@ -119,6 +117,17 @@ class Euclidean(Space):
         if polynomial and not products and not isinstance(self.metric, OperatorMetric):
             return QuadraticFlow(self, energy)
         return EuclideanFlow(self, energy)
+
+    @property
+    def cost(self) -> NormCost:
+        """(v - u).M (v - u)/2h, of which the Euler steps are minimizing movements.
+
+        Raises
+        ------
+        TypeError
+            For a metric that depends on x.
+        """
+        return NormCost(L2() if self.metric is None else MetricNorm(self.metric))
 
     def project(self, measure: Any, rng: Any = None) -> Array:
         """The point of a Dirac measure, or the points (b, n) of an empirical one.

@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import array_like, batch_matvec, detach, namespace, rms, to_numpy
+from flows.arrays import (
+    array_like,
+    batch_matvec,
+    is_torch,
+    namespace,
+    numbers,
+    rms,
+    to_numpy,
+)
 from flows.flow import Flow, Memory
 from flows.linear import NewtonFailure
 from flows.spaces.cloud import drift_at
 from flows.spaces.ensemble import ensemble
 from flows.spaces.jacobians import chosen
 from flows.spaces.kinks import kink_prox
-from flows.spaces.pointwise import minimize_move, pointwise_prox
+from flows.spaces.pointwise import Functions, minimize_move, pointwise_prox
+from flows.spaces.single import MOST_COORDINATES, single_move
 from flows.symbolic import Constant, QuadraticField, SeparableField
 
 if TYPE_CHECKING:
@@ -37,11 +46,6 @@ def total(functional: Energy, name: str, t: Any, *arguments: Array) -> Array:
     for term in rest:
         result = result + getattr(term, name)(*arguments, t)
     return result
-
-
-def numbers(values: Array) -> Any:
-    """A float for one state, the array (b,) for a batch."""
-    return float(detach(values)) if getattr(values, "ndim", 0) == 0 else values
 
 
 def is_separable(function: Any) -> bool:
@@ -112,7 +116,21 @@ class EuclideanFlow(VectorFlow):
 
     def hessian_product(self, t: Any, u: Array, v: Array) -> Array:
         """Hess V times v, without the matrix."""
-        return total(self.functional, "hessian_product_at", t, u, v)
+        return self.hessian_products(t, u)(v)
+
+    def hessian_products(
+        self, t: Any, u: Array, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
+        """The map v -> Hess V v at u; ``slope`` = grad V(u) makes differences cheap."""
+        terms: Any = self.functional.terms
+        parts: list[Callable[[Array], Array]] = []
+        for term in terms:
+            if slope is not None and len(terms) > 1:
+                slope = term.gradient_at(u, t)
+            parts.append(term.hessian_products_at(u, t, slope))
+        if len(parts) == 1:
+            return parts[0]
+        return lambda v: sum((part(v) for part in parts[1:]), start=parts[0](v))
 
     @cached_property
     def separable(self) -> bool:
@@ -194,14 +212,16 @@ class EuclideanFlow(VectorFlow):
         box: Box | None = None,
     ) -> tuple[Array, Memory]:
         """argmin_v V(v) + |u - v|^2 / 2h within ``box``, by Newton's method."""
+        if box is None and self.is_single(u):
+            v = single_move(self.functional, t, u, float(h), start, minimum)
+            if v is not None:
+                return v, (v,)
         if self.space.jacobian is None and self.separable:
             v = self._move_each(t, u, h, start, minimum, box)
             return v, (v,)
         structure = self.structure(u)
         v, _ = minimize_move(
-            lambda x: total(self.functional, "value_at", t, x),
-            lambda x: total(self.functional, "gradient_at", t, x),
-            lambda x: structure.system(self, t, x, h),
+            self._functions(t, h, structure, u.ndim == 2 and self.divisible),
             u,
             h,
             start,
@@ -210,6 +230,36 @@ class EuclideanFlow(VectorFlow):
             box=box,
         )
         return v, (v,)
+
+    def is_single(self, u: Array) -> bool:
+        """Whether a state is one point for which numbers are faster than arrays."""
+        few = u.ndim == 1 and u.shape[0] <= MOST_COORDINATES
+        if not few or is_torch(u) or u.dtype != np.float64:
+            return False
+        return self.space.metric is None and self.space.jacobian is None
+
+    def _functions(
+        self, t: Any, h: Any, structure: Structure, divisible: bool
+    ) -> Functions:
+        """What Newton's method needs of V; of a batch also for some of its points."""
+
+        def members(rows: np.ndarray) -> Functions:
+            own = [a[rows] if getattr(a, "ndim", 0) else a for a in (t, h)]
+            return self._functions(own[0], own[1], structure, False)
+
+        return Functions(
+            lambda x: total(self.functional, "value_at", t, x),
+            lambda x: total(self.functional, "gradient_at", t, x),
+            lambda x, slope: structure.system(self, t, x, h, slope),
+            members if divisible else None,
+        )
+
+    @cached_property
+    def divisible(self) -> bool:
+        """Whether V is the same function for all points of a batch."""
+        fields = (term.function for term in self.functional.terms)
+        parameters = (field.parameters or {} for field in fields)
+        return not any(np.ndim(v) for each in parameters for v in each.values())
 
     def _move_each(
         self, t: Any, u: Array, h: Any, start: Array, minimum: bool, box: Box | None

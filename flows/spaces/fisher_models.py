@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, import_torch, is_torch, namespace
-from flows.linear import conjugate_gradient
+from flows.linear import NewtonFailure, conjugate_gradient
 from flows.spaces.metrics import Metric
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = [
     "FisherCategorical",
     "FisherModel",
     "FisherSoftmax",
+    "ModuleOutputs",
     "fisher_classification",
     "fisher_empirical",
     "fisher_regression",
@@ -122,6 +123,12 @@ class FisherModel(Metric):
                 "The model must be a callable of the parameters (p,), got "
                 f"{type(self.outputs).__name__}."
             )
+        if hasattr(self.outputs, "named_parameters"):
+            raise TypeError(
+                "The model must be a function of the parameters (p,), got the module "
+                f"{type(self.outputs).__name__}; give fl.metrics.outputs(module, "
+                "inputs)."
+            )
         for name, least in (("damping", 0.0), ("tol", 1e-15)):
             value = float(getattr(self, name))
             if not least <= value < np.inf:
@@ -151,9 +158,16 @@ class FisherModel(Metric):
 
     def _solution(self, x: Array, g: Array) -> Array:
         least = 1e-14 if dtype_name(g) == "float64" else 1e-6
-        return conjugate_gradient(
-            lambda v: self._product(x, v), g, tol=max(self.tol, least)
-        ).x
+        tol = max(self.tol, least)
+        try:
+            return conjugate_gradient(lambda v: self._product(x, v), g, tol=tol).x
+        except NewtonFailure as failure:
+            raise NewtonFailure(
+                f"the system F v = g of the Fisher metric with damping={self.damping:g}"
+                f" was not solved: {failure}; the data may not determine all "
+                "parameters: give a (larger) `damping`",
+                failure.residuals,
+            ) from failure
 
     def _checked(self, x: Array) -> Array:
         out = self.outputs(x)
@@ -167,6 +181,79 @@ class FisherModel(Metric):
     def __repr__(self) -> str:
         name = getattr(self.outputs, "__name__", "model")
         return f"FisherModel({name}, damping={self.damping:g})"
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleOutputs:
+    """Outputs of a torch module at all samples, as a function of its parameters.
+
+    The parameters (p,) are one vector in the order of ``module.parameters()``; of (b,
+    p) there are b outputs. The module itself is not changed.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : tensor
+        What the module is called with; floating-point ones follow the parameters.
+
+    Raises
+    ------
+    TypeError
+        For other models and inputs.
+    ValueError
+        When called with a vector of another length.
+
+    Examples
+    --------
+    >>> import torch, flows as fl
+    >>> X, y = torch.randn(50, 3), torch.arange(50) % 2
+    >>> outputs = fl.metrics.outputs(torch.nn.Linear(3, 2), X)
+    >>> V = fl.Potential(lambda p: torch.nn.functional.cross_entropy(outputs(p), y))
+    >>> natural = fl.Euclidean(metric=fl.metrics.fisher_classification(outputs, 1e-2))
+    >>> sol = fl.solve(natural.flow(V), outputs.start, (0, 1), fl.Heun(), dt=0.1)
+    """
+
+    module: Any
+    inputs: Any
+
+    def __post_init__(self) -> None:
+        torch = import_torch("A model")
+        if not isinstance(self.module, torch.nn.Module):
+            raise TypeError(
+                f"`module` must be a torch.nn.Module, got {self.module!r}; any other "
+                "function of the parameters is given as it is."
+            )
+        if not is_torch(self.inputs):
+            raise TypeError(
+                f"`inputs` must be a tensor, got {type(self.inputs).__name__}; give "
+                "torch.as_tensor(inputs)."
+            )
+
+    @property
+    def start(self) -> Array:
+        """The module's parameters (p,), detached: a start for ``solve``."""
+        return import_torch("A model").cat(
+            [p.detach().reshape(-1) for p in self.module.parameters()]
+        )
+
+    def __call__(self, x: Array) -> Array:
+        torch = import_torch("A model")
+        if x.ndim > 1:
+            return torch.stack([self(row) for row in x])
+        shapes = {name: p.shape for name, p in self.module.named_parameters()}
+        sizes = [shape.numel() for shape in shapes.values()]
+        if tuple(x.shape) != (sum(sizes),):
+            raise ValueError(
+                f"The module has {sum(sizes)} parameters, got a vector of shape "
+                f"{tuple(x.shape)}; start from `outputs.start`."
+            )
+        parts = zip(shapes, x.split(sizes), strict=True)
+        named = {name: part.reshape(shapes[name]) for name, part in parts}
+        inputs = self.inputs.to(x) if self.inputs.is_floating_point() else self.inputs
+        return torch.func.functional_call(self.module, named, (inputs,))
+
+    def __repr__(self) -> str:
+        return f"outputs({type(self.module).__name__})"
 
 
 def each(function: Callable[[Array, Array], Array], x: Array, v: Array) -> Array:

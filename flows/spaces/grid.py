@@ -18,7 +18,7 @@ from flows.energies import (
     total_temperature,
 )
 from flows.measures import Histogram, cell_masses
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, refuse, terms_of
 from flows.spaces.cloud import check_drift
 from flows.spaces.diffusion import refuse_backward
 from flows.spaces.grid_flows import GridFlow, LinearGridFlow
@@ -286,14 +286,9 @@ class Grid(Space):
         ValueError
             Where the potential or the drift is not finite in the box.
         """
-        if not isinstance(energy, Energy):
-            raise TypeError(
-                f"`energy` must be an energy such as Potential(..) + Entropy(..), got "
-                f"{energy!r}."
-            )
         check_drift(drift)
         internal = []
-        for term in energy.terms:
+        for term in terms_of(energy):
             match term:
                 case Potential() | Entropy():
                     pass

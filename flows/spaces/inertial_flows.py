@@ -10,8 +10,10 @@ import numpy as np
 
 from flows.arrays import (
     array_like,
+    detach,
     dtype_name,
     namespace,
+    numbers,
     rms,
     to_numpy,
     zeros_like,
@@ -25,7 +27,6 @@ from flows.spaces.phase import (
     drifting,
     earliest,
     join,
-    numbers,
     split,
     square,
 )
@@ -328,7 +329,8 @@ class NesterovFlow(InertialFlow):
         xp, r = namespace(u), self.space.r
         times = array_like(np.asarray(to_numpy(t), dtype=float), u)
         rest = times == 0.0
-        moving = float(xp.max(xp.abs(xp.where(rest, v, xp.zeros_like(v)))))
+        start = detach(xp.where(rest, v, xp.zeros_like(v)))
+        moving = float(xp.max(xp.abs(start)))
         if first < 0.0 or moving > 0.0:
             what = "t = 0 with a velocity" if first == 0.0 else f"t = {first:g}"
             raise ValueError(

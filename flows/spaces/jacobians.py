@@ -49,31 +49,46 @@ class Structure:
         """-M^{-1} Hess V at u, in one of the forms that ``linear.shifted`` takes."""
         raise NotImplementedError
 
-    def system(self, flow: Any, t: Any, v: Array, h: Any) -> System:
-        """M + h Hess V at v."""
+    def system(
+        self, flow: Any, t: Any, v: Array, h: Any, slope: Array | None = None
+    ) -> System:
+        """M + h Hess V at v; with ``slope`` = grad V(v) as Newton's method needs it."""
         raise NotImplementedError
 
 
 def operator(flow: Any, t: Any, u: Array, inverse: Any = None) -> Operator:
     """The Jacobian by its products; ``inverse(c, r)`` is near (I - c J)^{-1} r."""
     metric = flow.space.metric
+    H = flow.hessian_products(t, u)
 
     def product(v: Array) -> Array:
-        Hv = flow.hessian_product(t, u, v)
+        Hv = H(v)
         return -Hv if metric is None else -metric.solve(u, Hv)
 
     weights = None if metric is None else metric.diagonal(u)
     plain = metric is None or (weights is not None and weights.shape[0] == 1)
-    return Operator(product, symmetric=plain, preconditioner=inverse)
+    differences = any(term.function.differences for term in flow.functional.terms)
+    accuracy = accuracy_of_differences(u) if differences else 0.0
+    return Operator(product, plain, inverse, accuracy=accuracy)
 
 
-def moved(flow: Any, t: Any, u: Array, h: Any) -> Callable[[Array], Array]:
-    """The product v -> (M + h Hess V) v."""
+def accuracy_of_differences(u: Array) -> float:
+    """Relative error of central differences with the best step."""
+    return float(np.finfo(dtype_name(u)).eps ** (2.0 / 3.0))
+
+
+def moved(
+    flow: Any, t: Any, u: Array, h: Any, slope: Array | None = None
+) -> Callable[[Array], Array]:
+    """The product v -> (M + h Hess V) v; prepared when first asked for."""
     metric = flow.space.metric
+    prepared: list[Callable[[Array], Array]] = []
 
     def product(v: Array) -> Array:
+        if not prepared:
+            prepared.append(flow.hessian_products(t, u, slope))
         Mv = v if metric is None else metric.apply(u, v)
-        return Mv + h * flow.hessian_product(t, u, v)
+        return Mv + h * prepared[0](v)
 
     return product
 
@@ -102,7 +117,9 @@ class Dense(Structure):
         # Rows of the symmetric H are its columns.
         return -xp.matrix_transpose(metric.solve(points, H))
 
-    def system(self, flow: Any, t: Any, v: Array, h: Any) -> DenseSystem:
+    def system(
+        self, flow: Any, t: Any, v: Array, h: Any, slope: Array | None = None
+    ) -> DenseSystem:
         """M + h Hess V, (.., n, n)."""
         metric = flow.space.metric
         M = array_like(np.eye(v.shape[-1]), v) if metric is None else metric.dense(v)
@@ -120,16 +137,14 @@ class DiagonalJacobian(Structure):
         d = -flow.coordinatewise(2, t, u)
         if flow.space.metric is not None:
             d = d / flow.space.metric.diagonal(u)
-        if n <= LARGEST_DENSE:
+        if is_small(u):
             eye = array_like(np.eye(n), u)
             return xp.where(eye != 0, d[..., None], xp.zeros_like(eye))
         if u.ndim == 1 and not is_torch(u):
             from scipy.sparse import diags_array
 
             return diags_array(d, format="csc")
-        return Operator(
-            lambda v: d * v, symmetric=True, preconditioner=lambda c, r: r / (1 - c * d)
-        )
+        return Operator(lambda v: d * v, diagonal=d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +196,9 @@ class Krylov(Structure):
         inverse = None if own is None else lambda c, r: self._apply(u, c, r)
         return operator(flow, t, u, inverse)
 
-    def system(self, flow: Any, t: Any, v: Array, h: Any) -> KrylovSystem:
+    def system(
+        self, flow: Any, t: Any, v: Array, h: Any, slope: Array | None = None
+    ) -> KrylovSystem:
         """M + h Hess V by its products."""
         metric = flow.space.metric
 
@@ -192,18 +209,24 @@ class Krylov(Structure):
         plain = metric is None and self.preconditioner is None
         tolerance = 1e4 if dtype_name(v) == "float64" else 64.0
         return KrylovSystem(
-            moved(flow, t, v, h), None if plain else precondition, tolerance
+            moved(flow, t, v, h, slope),
+            None if plain else precondition,
+            tolerance,
+            moved(flow, t, v, h),
         )
 
 
 def chosen(flow: Any, u: Array) -> Structure:
     """What ``jacobian=None`` means for states like ``u``."""
-    n = u.shape[-1]
     if flow.separable:
         return DiagonalJacobian()
-    members = u.shape[0] if u.ndim > 1 else 1
-    small = n <= LARGEST_DENSE and members * n * n <= MOST_ENTRIES
-    return Dense() if small else Krylov()
+    return Dense() if is_small(u) else Krylov()
+
+
+def is_small(u: Array) -> bool:
+    """Whether matrices (.., n, n) at states like ``u`` are worth their memory."""
+    n, members = u.shape[-1], u.shape[0] if u.ndim > 1 else 1
+    return bool(n <= LARGEST_DENSE and members * n * n <= MOST_ENTRIES)
 
 
 def check_structure(jacobian: Any, metric: Any) -> None:

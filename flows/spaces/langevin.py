@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.energies import Entropy, Interaction, Internal, Potential, total_temperature
-from flows.spaces.base import refuse
+from flows.spaces.base import refuse, terms_of
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class LangevinParticles(CloudSpace):
         TypeError
             For Internal: points have no density; and for a negative temperature.
         """
-        for term in energy.terms:
+        for term in terms_of(energy):
             match term:
                 case Potential() | Interaction() | Entropy():
                     continue

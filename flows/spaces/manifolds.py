@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace
-from flows.energies import Energy, Potential
+from flows.arrays import array_like, dtype_name, namespace, numbers
 from flows.flow import Flow
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, potentials
 from flows.spaces.cloud import drift_at
 from flows.spaces.costs import check_sizes
 from flows.spaces.euclidean import Euclidean
-from flows.spaces.euclidean_flows import numbers, total
+from flows.spaces.euclidean_flows import total
 from flows.spaces.matrices import ForceOnEntries, MatrixSpace, on_entries
 from flows.symbolic import QuadraticField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flows.energies import Energy
 
 __all__ = ["Sphere", "Stiefel"]
 
@@ -90,9 +91,7 @@ class Sphere(Space):
         TypeError
             For a term that is not a Potential.
         """
-        for term in energy.terms:
-            if not isinstance(term, Potential):
-                raise refuse(term, self, "a vector has no density and no pairs")
+        potentials(energy, self)
         checked_drift(drift)
         return SphereFlow(self, energy, drift)
 

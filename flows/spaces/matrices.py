@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import namespace, to_numpy
+from flows.arrays import namespace, numbers, to_numpy
 from flows.energies import Energy, Potential, Sum
 from flows.flow import Flow
 from flows.measures import Dirac, Empirical
 from flows.nonsmooth import ProxField
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, potentials
 from flows.spaces.costs import check_sizes
 from flows.spaces.euclidean import Euclidean
-from flows.spaces.euclidean_flows import numbers
 from flows.symbolic import CallableField
 
 if TYPE_CHECKING:
@@ -72,11 +71,8 @@ def on_entries(energy: Energy, shape: tuple[int, int], space: Any) -> Energy:
     TypeError
         For a term that is not a Potential.
     """
-    terms = []
-    for term in energy.terms:
-        if not isinstance(term, Potential):
-            raise refuse(term, space, "a matrix has no density and no pairs")
-        terms.append(_wrapped(term, shape))
+    found = potentials(energy, space, "a matrix has no density and no pairs")
+    terms = [_wrapped(term, shape) for term in found]
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
 

@@ -117,7 +117,14 @@ class Matrix(Metric):
     """A constant matrix M and its inverse; made by ``matrix``."""
 
     M: np.ndarray
-    inverse: np.ndarray = field(repr=False)
+    inverse: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        half = np.linalg.inv(np.linalg.cholesky(self.M))
+        inverse = half.T @ half
+        for array in (self.M, inverse):
+            array.setflags(write=False)
+        object.__setattr__(self, "inverse", inverse)
 
     def apply(self, x: Array, v: Array) -> Array:
         return namespace(v).matmul(v, array_like(self.M, v))
@@ -292,7 +299,7 @@ def matrix(M: Any) -> Metric:
         )
     A = 0.5 * (A + A.T)
     try:
-        factor = np.linalg.cholesky(A)
+        np.linalg.cholesky(A)
     except np.linalg.LinAlgError as error:
         least = float(np.linalg.eigvalsh(A)[0])
         raise ValueError(
@@ -302,11 +309,7 @@ def matrix(M: Any) -> Metric:
         ) from error
     if np.array_equal(A, np.diag(np.diag(A))):
         return diagonal(np.diag(A))
-    half = np.linalg.inv(factor)
-    inverse = half.T @ half
-    A.setflags(write=False)
-    inverse.setflags(write=False)
-    return Matrix(A, inverse)
+    return Matrix(A)
 
 
 def operator(product: Any, solve: Any = None) -> OperatorMetric:

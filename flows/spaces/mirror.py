@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import namespace
-from flows.energies import Energy, Potential
+from flows.arrays import namespace, numbers
 from flows.flow import Flow, Memory
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, potentials
 from flows.spaces.bregman import bregman_step
 from flows.spaces.cloud import drift_at
 from flows.spaces.costs import BregmanCost
 from flows.spaces.euclidean import Euclidean
-from flows.spaces.euclidean_flows import numbers, total
-from flows.spaces.mirror_maps import Burg, Entropy, MirrorMap, PNorm, Simplex
+from flows.spaces.euclidean_flows import total
+from flows.spaces.mirror_maps import Burg, Entropy, MirrorMap, Simplex
+from flows.spaces.p_norms import PNorm
 from flows.symbolic import Constant, QuadraticField
+
+if TYPE_CHECKING:
+    from flows.energies import Energy
 
 __all__ = ["Mirror", "MirrorMap", "is_linear"]
 
@@ -135,9 +138,7 @@ class Mirror(Space):
         TypeError
             For a term that is not a Potential.
         """
-        for term in energy.terms:
-            if not isinstance(term, Potential):
-                raise refuse(term, self, "a vector has no density and no pairs")
+        potentials(energy, self)
         if drift is not None:
             if not callable(drift):
                 raise TypeError(f"`drift` must be callable(x), got {drift!r}.")

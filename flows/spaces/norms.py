@@ -9,17 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.arrays import namespace
-from flows.energies import Energy, Potential
+from flows.arrays import namespace, numbers
 from flows.flow import Flow
-from flows.spaces.base import check_device, refuse
-from flows.spaces.costs import L1, L2, Linf, Metric, Norm, NormCost, Spectral
+from flows.spaces.base import check_device, potentials
+from flows.spaces.costs import L1, L2, Linf, MetricNorm, Norm, NormCost, Spectral
 from flows.spaces.euclidean import Euclidean
-from flows.spaces.euclidean_flows import numbers, total
+from flows.spaces.euclidean_flows import total
 from flows.spaces.matrices import MatrixSpace, on_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flows.energies import Energy
 
 __all__ = ["SteepestDescent", "l1", "l2", "linf", "metric", "spectral"]
 
@@ -54,7 +55,7 @@ def spectral(n: int, k: int) -> Norm:
 
 def metric(M: Any) -> Norm:
     """sqrt(d.M d) with M a positive number, vector (n,) or definite matrix (n, n)."""
-    return Metric(M)
+    return MetricNorm(M)
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,7 @@ class SteepestDescent(MatrixSpace):
         if self.norm.shape is not None:
             entries = on_entries(energy, self.norm.shape, self)
             return SteepestMatrixFlow(self, entries, self.cost)
-        for term in energy.terms:
-            if not isinstance(term, Potential):
-                raise refuse(term, self, "a vector has no density and no pairs")
+        potentials(energy, self)
         return SteepestFlow(self, energy, self.cost)
 
     def project(self, measure: Any, rng: Any = None) -> Array:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, detach, is_torch, namespace
+from flows.arrays import array_like, is_torch, namespace, numbers
 from flows.spaces.formulas import even_parts
 
 if TYPE_CHECKING:
@@ -71,18 +71,18 @@ class Pairs:
             total = _add(total, part.force(t, x))
         return total
 
-    def energy(self, t: float, x: Array) -> float:
+    def energy(self, t: float, x: Array) -> Any:
         """(1/2n^2) sum_ij W(x_i - x_j), self pairs included where W(0) is finite."""
         xp = namespace(x)
-        total: float = 0.5 * self.constant
+        total: Any = 0.5 * self.constant
         if self.matrix is not None:
             y = x - xp.mean(x, axis=0)
             product = y * xp.matmul(y, array_like(self.matrix, x))
-            total += 0.5 * float(detach(xp.sum(product))) / x.shape[0]
+            total = total + 0.5 * numbers(xp.sum(product)) / x.shape[0]
         if self.kink != 0.0:
-            total += 0.5 * self.kink * mean_distance(x[:, 0])
+            total = total + 0.5 * self.kink * mean_distance(x[:, 0])
         for part in self.rest:
-            total += part.energy(t, x)
+            total = total + part.energy(t, x)
         return total
 
 
@@ -120,7 +120,7 @@ class PairSum:
 
         return pair_rows(rows, x) * (-1.0 / x.shape[0])
 
-    def energy(self, t: float, x: Array) -> float:
+    def energy(self, t: float, x: Array) -> Any:
         """(1/2n^2) sum_ij W(x_i - x_j); without self pairs where W(0) is infinite."""
         xp = namespace(x)
         n = x.shape[0]
@@ -140,7 +140,7 @@ class PairSum:
             alone = equal <= 1
             return values + xp.where(alone, xp.zeros_like(values), at_zero)
 
-        return float(detach(xp.sum(pair_rows(rows, x)[:, 0])) / (2.0 * n**2))
+        return numbers(xp.sum(pair_rows(rows, x)[:, 0])) / (2.0 * n**2)
 
     def hessian(self, t: float, x: Array) -> Array:
         """Second derivatives at all differences, (n, n, d, d), 0 for equal points.
@@ -221,12 +221,12 @@ def ranks(x: Array) -> Array:
     return array_like(levels, x)[place]
 
 
-def mean_distance(x: Array) -> float:
+def mean_distance(x: Array) -> Any:
     """(1/n^2) sum_ij |x_i - x_j| for x (n,), by sorting."""
     xp = namespace(x)
     # Centering first keeps the digits of points that are far from the origin.
     ordered = xp.sort(x - xp.mean(x))
-    return float(2.0 * xp.mean(ordered * ranks(ordered)))
+    return numbers(2.0 * xp.mean(ordered * ranks(ordered)))
 
 
 def pair_rows(rows: Callable[[Array], Array], x: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from flows.arrays import namespace
 from flows.energies import Interaction, Potential
 from flows.linear import NewtonFailure
-from flows.spaces.base import refuse
+from flows.spaces.base import refuse, terms_of
 from flows.spaces.cloud import CloudFlow, CloudSpace, is_linear, relaxed
 from flows.spaces.implicit import NO_DERIVATIVE, obstacle, solve_points
 
@@ -64,7 +64,7 @@ class Particles(CloudSpace):
         TypeError
             For Entropy and Internal: particles without noise have no density.
         """
-        for term in energy.terms:
+        for term in terms_of(energy):
             match term:
                 case Potential() | Interaction():
                     continue
@@ -87,7 +87,7 @@ class Particles(CloudSpace):
 class ParticleFlow(CloudFlow):
     """dx_i/dt = -grad V(x_i) - (1/n) sum_j grad W(x_i - x_j) + drift(x_i)."""
 
-    def energy(self, t: float, u: Array) -> float:
+    def energy(self, t: float, u: Array) -> Any:
         """mean V(x_i) + (1/2n^2) sum_ij W(x_i - x_j)."""
         return self._energy(t, u)
 

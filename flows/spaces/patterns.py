@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, to_numpy
+from flows.arrays import array_like, namespace, to_numpy
 from flows.linear import Tridiagonal
 from flows.spaces.jacobians import Structure, moved, operator, weights_of
 from flows.spaces.systems import BandSystem, SparseSystem
@@ -53,19 +53,22 @@ class Banded(Structure):
                 "use jacobian=fl.Dense()."
             )
 
-    def bands(self, flow: Any, t: Any, u: Array) -> np.ndarray:
+    def bands(
+        self, flow: Any, t: Any, u: Array, slope: Array | None = None
+    ) -> np.ndarray:
         """``bands[.., k, j]`` = H[j + k, j] for k = 0..w."""
         n, w = u.shape[-1], max(self.lower, self.upper)
         period = min(2 * w + 1, n)
-        colors = np.arange(n) % period
+        product = flow.hessian_products(t, u, slope)
         result = np.zeros((*u.shape[:-1], w + 1, n), to_numpy(u[..., :0]).dtype)
         for color in range(period):
-            seed = array_like((colors == color).astype(float), u) + 0.0 * u
-            column = to_numpy(flow.hessian_product(t, u, seed))
-            own = np.arange(color, n, period)
+            seed = namespace(u).zeros_like(u)
+            seed[..., color::period] = 1.0
+            column = to_numpy(product(seed))
             for k in range(w + 1):
-                j = own[own + k < n]
-                result[..., k, j] = column[..., j + k]
+                entries = column[..., color + k :: period]
+                last = color + period * entries.shape[-1]
+                result[..., k, color:last:period] = entries
         return result
 
     def jacobian(self, flow: Any, t: Any, u: Array) -> Any:
@@ -98,10 +101,12 @@ class Banded(Structure):
 
         return solve
 
-    def system(self, flow: Any, t: Any, v: Array, h: Any) -> BandSystem:
+    def system(
+        self, flow: Any, t: Any, v: Array, h: Any, slope: Array | None = None
+    ) -> BandSystem:
         """M + h Hess V."""
         step = to_numpy(h)[..., None] if getattr(h, "ndim", 0) else h
-        bands = step * self.bands(flow, t, v)
+        bands = step * self.bands(flow, t, v, slope)
         bands[..., 0, :] += weights_of(flow, v)
         return BandSystem(bands, moved(flow, t, v, h))
 
@@ -176,16 +181,19 @@ class Sparse(Structure):
             colors[j] = int(np.argmax(free))
         return colors
 
-    def data(self, flow: Any, t: Any, u: Array) -> np.ndarray:
+    def data(
+        self, flow: Any, t: Any, u: Array, slope: Array | None = None
+    ) -> np.ndarray:
         """Entries of Hess V in the order of ``full``, (.., nnz)."""
         P, colors = self.full, self.colors
         columns = np.repeat(np.arange(P.shape[0]), np.diff(P.indptr))
         result = np.zeros((*u.shape[:-1], P.nnz))
+        product = flow.hessian_products(t, u, slope)
         for color in range(int(colors.max()) + 1):
             seed = array_like((colors == color).astype(float), u) + 0.0 * u
-            product = to_numpy(flow.hessian_product(t, u, seed))
+            column = to_numpy(product(seed))
             own = colors[columns] == color
-            result[..., own] = product[..., P.indices[own]]
+            result[..., own] = column[..., P.indices[own]]
         return result
 
     def matrix(self, data: np.ndarray) -> Any:
@@ -227,9 +235,11 @@ class Sparse(Structure):
         M = diags_array(np.tile(weights_of(flow, v), copies))
         return SparseSystem((H + M).tocsc(), moved(flow, t, v, h))
 
-    def system(self, flow: Any, t: Any, v: Array, h: Any) -> SparseSystem:
+    def system(
+        self, flow: Any, t: Any, v: Array, h: Any, slope: Array | None = None
+    ) -> SparseSystem:
         """M + h Hess V."""
-        return self._moved(flow, t, v, h, self.data(flow, t, v))
+        return self._moved(flow, t, v, h, self.data(flow, t, v, slope))
 
     def __repr__(self) -> str:
         n = self.pattern.shape[0]

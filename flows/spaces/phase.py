@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.arrays import detach, namespace, zeros_like
+from flows.arrays import namespace, zeros_like
 from flows.flow import Flow
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ __all__ = [
     "drifting",
     "earliest",
     "join",
-    "numbers",
     "split",
     "square",
 ]
@@ -34,11 +33,6 @@ def split(u: Array) -> tuple[Array, Array]:
 def join(x: Array, v: Array) -> Array:
     """States (.., 2n) of positions and velocities (.., n)."""
     return namespace(x).concat([x, v], axis=-1)
-
-
-def numbers(values: Array) -> Any:
-    """A float for one state, the array (b,) for a batch."""
-    return float(detach(values)) if getattr(values, "ndim", 0) == 0 else values
 
 
 def square(x: Array) -> Array:

@@ -5,11 +5,12 @@ The only Newton solvers of the spaces of points: vectors, batches and particles.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace
+from flows.arrays import array_like, detach, dtype_name, namespace, to_numpy
 from flows.linear import NewtonFailure, Operator, count_iterations, shifted
 from flows.spaces.systems import DenseSystem
 
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
     from flows.spaces.metrics import Metric
     from flows.spaces.systems import System
 
-__all__ = ["along", "minimize_move", "newton_solve", "pointwise_prox", "solve_equation"]
+__all__ = [
+    "Functions",
+    "along",
+    "minimize_move",
+    "newton_solve",
+    "pointwise_prox",
+    "solve_equation",
+]
 
 Array = Any
 Box = tuple[Array, Array]
 MOST_ITERATIONS = 300
 MOST_BACKTRACKS = 40
 MOST_ESCAPES = 3
+FEWEST = 64
+"""Points from which solved ones are taken out of a batch."""
 
 
 def along(h: Any, axes: int) -> Any:
@@ -51,16 +61,30 @@ def pointwise_prox(
     """
     identity = array_like(np.eye(u.shape[-1]), u)
 
-    def system(v: Array) -> DenseSystem:
+    def system(v: Array, slope: Array) -> DenseSystem:
         return DenseSystem(identity + along(h, 1) * hessian(v))
 
-    return minimize_move(value, gradient, system, u, h, start, minimum, box=box)
+    functions = Functions(value, gradient, system)
+    return minimize_move(functions, u, h, start, minimum, box=box)
+
+
+@dataclass(frozen=True, eq=False)
+class Functions:
+    """V, its gradient, and the Newton systems at points (.., n).
+
+    ``system(v, slope)`` is A = M + h Hess V(v), see ``System``, with slope =
+    grad V(v). ``members(rows)`` gives the functions of some points of a batch; without
+    it, all points iterate until the last one is solved.
+    """
+
+    value: Callable[[Array], Array]
+    gradient: Callable[[Array], Array]
+    system: Callable[[Array, Array], System]
+    members: Callable[[np.ndarray], Functions] | None = None
 
 
 def minimize_move(
-    value: Callable[[Array], Array],
-    gradient: Callable[[Array], Array],
-    system: Callable[[Array], System],
+    functions: Functions,
     u: Array,
     h: Any,
     start: Array,
@@ -78,10 +102,7 @@ def minimize_move(
 
     Parameters
     ----------
-    value, gradient : callable
-        V and its gradient at points (.., n).
-    system : callable
-        ``system(v)``: A = M + h Hess V(v), see ``System``.
+    functions : Functions
     h : float or array
         A number, or (b, 1) for points (b, n) with steps of their own.
     start : array
@@ -107,48 +128,146 @@ def minimize_move(
        simple constraints, SIAM J. Control Optim. 20 (1982) 221-246,
        doi:10.1137/0320018.
     """
+    first = inside(start + namespace(u).zeros_like(u), box)
+    v, iterations = solved(functions, u, h, first, metric, box)
+    for _ in range(MOST_ESCAPES if minimum else 0):
+        away = functions.system(v, functions.gradient(v)).escape(v)
+        if away is None:
+            break
+        v, more = solved(functions, u, h, inside(v + away, box), metric, box)
+        iterations += more
+    count_iterations(iterations)
+    return v, iterations
+
+
+def solved(
+    functions: Functions,
+    u: Array,
+    h: Any,
+    v: Array,
+    metric: Metric | None,
+    box: Box | None,
+) -> tuple[Array, int]:
+    """A stationary point of the objective from v, and the iterations that it took."""
     xp = namespace(u)
     eps = float(np.finfo(dtype_name(u)).eps)
-    v = inside(start + xp.zeros_like(u), box)
     weight = 1.0 if metric is None else metric.size(u)
-    escapes = MOST_ESCAPES if minimum else 0
+    base = weight * (1.0 + xp.abs(u))
     residuals: list[float] = []
     best, stalled, tolerance, hint = np.inf, 0, 8.0, ""
+    model: System | None = None
+    height = None
+    quiet = Quiet() if divides(functions, u) else None
     for iteration in range(MOST_ITERATIONS):
-        slope = gradient(v)
-        move = v - u if metric is None else metric.apply(u, v - u)
-        residual = move + h * slope
-        size = weight * (1.0 + xp.abs(u) + xp.abs(v)) + xp.abs(h * slope)
+        slope = functions.gradient(v)
+        push = h * slope
+        residual = (v - u if metric is None else metric.apply(u, v - u)) + push
+        size = base + weight * xp.abs(v) + xp.abs(push)
         free = None if box is None else movable(v, residual, box)
         if free is not None:
             residual = xp.where(free, residual, xp.zeros_like(residual))
         with np.errstate(invalid="ignore"):
-            error = float(xp.max(xp.abs(residual) / size))
+            each = detach(xp.max(xp.abs(residual) / size, axis=-1))
+            error = float(xp.max(each))
         residuals.append(error)
         if not np.isfinite(error):
             raise NewtonFailure("the gradient is not finite", residuals)
         stalled = 0 if error < 0.5 * best else stalled + 1
         best = min(best, error)
-        done = error <= tolerance * eps or (stalled >= 3 and error <= 1e5 * eps)
-        if done and escapes == 0:
-            return counted(v, iteration)
-        model = system(v)
-        tolerance, hint = model.tolerance, model.hint
-        if done:
-            away = model.escape(v)
-            if away is None:
-                return counted(v, iteration)
-            v = inside(v + away, box)
-            best, stalled, escapes = np.inf, 0, escapes - 1
-            continue
-        if stalled >= 3:
+        if error <= tolerance * eps or (stalled >= 3 and error <= 1e5 * eps):
+            return v, iteration
+        if model is not None and stalled >= 1:
             # Rounding of v alone explains the residual, as for steep V and long h.
             rounding = 64 * eps * (size + model.reach(v))
             if bool(xp.all(xp.abs(residual) <= rounding)):
-                return counted(v, iteration)
+                return v, iteration
+        if quiet is not None:
+            rows = quiet.unsolved(each, residual, size, v, tolerance, eps, model)
+            if not len(rows):
+                return v, iteration
+            if 2 * len(rows) <= each.shape[0]:
+                some = part_of(functions, rows)
+                few = [part(a, rows, u) for a in (u, h, v)]
+                rest = None if box is None else tuple(part(a, rows, u) for a in box)
+                w, more = solved(some, few[0], few[1], few[2], metric, rest)
+                return placed(v, rows, w), iteration + more
+        if model is None or not nearly(residuals, tolerance * eps):
+            model = functions.system(v, slope)
+        tolerance, hint = model.tolerance, model.hint
         step = model.direction(residual, free, error)
-        v = line_search(value, v, u, h, residual, step, metric, box)
+        height = functions.value(v) if height is None else height
+        v, height = line_search(functions, v, height, u, h, residual, step, metric, box)
     raise NewtonFailure("Newton's method did not converge" + hint, residuals)
+
+
+def divides(functions: Functions, u: Array) -> bool:
+    """Whether solved points may be taken out."""
+    return functions.members is not None and u.ndim == 2 and u.shape[0] >= FEWEST
+
+
+class Quiet:
+    """For each point, the least residual and how often it has not fallen by half."""
+
+    def __init__(self) -> None:
+        self.best: Any = np.inf
+        self.times: Any = 0
+
+    def unsolved(
+        self,
+        each: Array,
+        residual: Array,
+        size: Array,
+        v: Array,
+        tolerance: float,
+        eps: float,
+        model: System | None,
+    ) -> np.ndarray:
+        """Indices of the points that are not solved, by the rules for all points."""
+        xp = namespace(each)
+        fell = each < 0.5 * self.best
+        self.times = xp.where(fell, xp.zeros_like(each), self.times + 1)
+        self.best = xp.where(each < self.best, each, self.best)
+        done = (each <= tolerance * eps) | ((self.times >= 3) & (each <= 1e5 * eps))
+        resting = (self.times >= 1) & ~done
+        if model is not None and bool(xp.any(resting)):
+            rounding = 64 * eps * (size + model.reach(v))
+            done = done | (resting & xp.all(xp.abs(residual) <= rounding, axis=-1))
+        return np.flatnonzero(to_numpy(~done))
+
+
+def nearly(residuals: list[float], target: float) -> bool:
+    """Whether two more steps with the present matrix reach the target.
+
+    The last step took the residual down by the factor that is to be expected again,
+    with the same matrix, as often as it is used.
+    """
+    if len(residuals) < 2:
+        return False
+    factor = 4.0 * residuals[-1] / residuals[-2]
+    return factor**2 * residuals[-1] <= target
+
+
+def part_of(functions: Functions, rows: np.ndarray) -> Functions:
+    """The functions of some points, which may be divided again."""
+    members = functions.members
+    if members is None:
+        return functions
+    some = members(rows)
+    return replace(some, members=lambda inner: members(rows[inner]))
+
+
+def part(a: Any, rows: np.ndarray, u: Array) -> Any:
+    """Entries of an array (b, ..) that has one for each point of u; else all of it."""
+    own = getattr(a, "ndim", 0) == u.ndim and a.shape[0] == u.shape[0]
+    return a[rows] if own else a
+
+
+def placed(v: Array, rows: np.ndarray, values: Array) -> Array:
+    """v with new values at some points."""
+    xp = namespace(v)
+    result = xp.asarray(v, copy=True)
+    result[rows] = values
+    return result
 
 
 def inside(v: Array, box: Box | None) -> Array:
@@ -165,12 +284,6 @@ def movable(v: Array, residual: Array, box: Box) -> Array:
     return ~held
 
 
-def counted(v: Array, iterations: int) -> tuple[Array, int]:
-    """The solution, its iterations added to the counters of the run."""
-    count_iterations(iterations)
-    return v, iterations
-
-
 def row_sums(a: Array, b: Array) -> Array:
     """a.b over the last axis, by columns where it is short: sums of rows are slow."""
     if a.ndim == 1 or a.shape[-1] > 4:
@@ -182,19 +295,21 @@ def row_sums(a: Array, b: Array) -> Array:
 
 
 def line_search(
-    value: Callable[[Array], Array],
+    functions: Functions,
     v: Array,
+    first: Array,
     u: Array,
     h: Any,
     residual: Array,
     step: Array,
     metric: Metric | None = None,
     box: Box | None = None,
-) -> Array:
+) -> tuple[Array, Array]:
     """The point after the largest of step, step/2, .. that does not raise the value.
 
     Every member has its own fraction. A rise within rounding passes, or Newton could
-    not end.
+    not end; where the promised fall is less, V is not asked. ``first`` is V(v); V at
+    the new point is returned with it.
     """
     xp = namespace(u)
     each = along(h, -1)
@@ -202,23 +317,25 @@ def line_search(
     def square(x: Array) -> Array:
         return row_sums(x, x if metric is None else metric.apply(u, x))
 
-    def objective(x: Array) -> Array:
-        return each * value(x) + 0.5 * square(x - u)
-
-    first = value(v)
     before = each * first + 0.5 * square(v - u)
     eps = float(np.finfo(dtype_name(u)).eps)
     slack = 16 * eps * (xp.abs(before) + xp.abs(each * first) + square(u))
+    trial, height = inside(v + step, box), first
+    slope = row_sums(residual, trial - v)
+    if bool(xp.all(xp.abs(slope) <= 0.01 * slack)):
+        return trial, first
     part = xp.ones_like(before)
     for _ in range(MOST_BACKTRACKS):
+        height = functions.value(trial)
+        after = each * height + 0.5 * square(trial - u)
+        # A NaN compares false and is halved as well.
+        good = after <= before + 1e-4 * slope + slack
+        if bool(xp.all(good)):
+            break
+        part = xp.where(good, part, 0.5 * part)
         trial = inside(v + part[..., None] * step, box)
         slope = row_sums(residual, trial - v)
-        # A NaN compares false and is halved as well.
-        good = objective(trial) <= before + 1e-4 * slope + slack
-        if bool(xp.all(good)):
-            return trial
-        part = xp.where(good, part, 0.5 * part)
-    return inside(v + part[..., None] * step, box)
+    return trial, height
 
 
 def newton_solve(J: Any, h: Any, r: Array) -> Array:
@@ -268,7 +385,8 @@ def solve_equation(
         best = min(best, error)
         # Differences in the Jacobian and Krylov methods leave convergence linear.
         if error <= 8 * eps or (stalled >= 3 and error <= 1e5 * eps):
-            return counted(v, iteration)
+            count_iterations(iteration)
+            return v, iteration
         if stalled >= 30:
             break
         step = -solve(v, residual)

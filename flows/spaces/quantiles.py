@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, namespace, to_numpy
+from flows.arrays import array_like, namespace, numbers, to_numpy
 from flows.energies import Entropy, Interaction, Internal, Potential
 from flows.flow import Flow
 from flows.linear import Tridiagonal
 from flows.measures import Dirac, Empirical, Histogram
-from flows.spaces.base import Space, check_device, refuse
+from flows.spaces.base import Space, check_device, refuse, terms_of
 from flows.spaces.chain import (
     Chain,
     curvatures,
@@ -105,7 +105,7 @@ class Quantiles(Space):
         TypeError
             For density terms with n = 1, and for diffusion that is backward somewhere.
         """
-        for term in energy.terms:
+        for term in terms_of(energy):
             match term:
                 case Potential() | Interaction():
                     continue
@@ -242,25 +242,26 @@ class QuantileFlow(Flow):
             v = v + force[:, 0]
         return v if self.drift is None else v + drift_at(self.drift, x)[:, 0]
 
-    def energy(self, t: float, u: Array) -> float:
+    def energy(self, t: float, u: Array) -> Any:
         """E(X); infinite where quantiles coincide and a term needs their density."""
         xp = namespace(u)
         x = u[:, None]
         total = self.pairs.energy(t, x)
         if self.potentials:
             V = total_potential("value_at", self.potentials, t, x)
-            total += float(xp.mean(V))
+            total = total + numbers(xp.mean(V))
         if self.terms:
             gaps = u[1:] - u[:-1]
             if not bool(xp.all(gaps > 0.0)):
                 return math.inf
             rho = densities(u)
-            total += sum(float(xp.sum(gaps * c.value_at(rho))) for c in self.terms)
+            parts = [numbers(xp.sum(gaps * c.value_at(rho))) for c in self.terms]
+            total = total + sum(parts)
         return total
 
-    def inner(self, u: Array, a: Array, b: Array) -> float:
+    def inner(self, u: Array, a: Array, b: Array) -> Any:
         """mean a_i b_i, the metric of W_2."""
-        return float(namespace(a).mean(a * b))
+        return numbers(namespace(a).mean(a * b))
 
     def jacobian(self, t: float, u: Array) -> Any:
         """Derivative of ``velocity``: Tridiagonal, or (n, n) when W is not abs(x)."""

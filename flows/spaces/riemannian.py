@@ -10,7 +10,7 @@ import numpy as np
 from flows.arrays import array_like, namespace
 from flows.linear import NewtonFailure, Operator
 from flows.spaces.euclidean_flows import EuclideanFlow
-from flows.spaces.jacobians import Krylov, chosen
+from flows.spaces.jacobians import Krylov, accuracy_of_differences, chosen
 from flows.spaces.metrics import Metric
 from flows.spaces.pointwise import newton_solve, solve_equation
 
@@ -78,6 +78,7 @@ class RiemannianFlow(EuclideanFlow):
                 lambda w: self._along(t, u, v, w),
                 symmetric=False,
                 preconditioner=inverse,
+                accuracy=accuracy_of_differences(u),
             )
         n, xp = u.shape[-1], namespace(u)
         v, rows = self.velocity(t, u), array_like(np.eye(n), u)

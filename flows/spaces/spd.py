@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace, to_numpy
+from flows.arrays import array_like, dtype_name, namespace, numbers, to_numpy
 from flows.flow import Flow
 from flows.spaces.base import check_device
 from flows.spaces.cloud import drift_at
 from flows.spaces.costs import check_sizes
-from flows.spaces.euclidean_flows import numbers, total
+from flows.spaces.euclidean_flows import total
 from flows.spaces.manifolds import checked_drift
 from flows.spaces.matrices import ForceOnEntries, MatrixSpace, on_entries
 

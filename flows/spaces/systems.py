@@ -171,6 +171,7 @@ class KrylovSystem:
     product: Callable[[Array], Array]
     precondition: Callable[[Array], Array] | None
     tolerance: float
+    exact: Callable[[Array], Array]
     hint: str = (
         "; the Hessian is known by products alone: a `preconditioner` in fl.Krylov(), "
         "or fl.Banded or fl.Sparse, would help"
@@ -199,7 +200,8 @@ class KrylovSystem:
 
     def escape(self, v: Array) -> Array | None:
         """See ``System``; along the concave direction that a Krylov space finds."""
-        return concave(self.product, v)
+        # The sign of a curvature may depend on the digits that cheap products lack.
+        return concave(self.exact, v)
 
 
 def masked(product: Callable[[Array], Array], free: Array) -> Callable[[Array], Array]:

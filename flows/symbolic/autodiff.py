@@ -22,7 +22,7 @@ __all__ = [
     "check_arity",
     "check_untouched",
     "slopes",
-    "slopes_and_product",
+    "slopes_and_products",
     "slopes_and_rows",
 ]
 
@@ -253,22 +253,29 @@ def slopes_and_rows(
     return second if is_torch(x) else second.detach().numpy()
 
 
-def slopes_and_product(
+def slopes_and_products(
     function: Callable[..., Any],
     x: Array,
-    v: Array,
     more: tuple[Any, ...],
     shape: tuple[int, ...],
     owner: str,
-) -> Array:
-    """Hessians of a function of points times v (.., d), by two backward passes."""
+) -> Callable[[Array], Array]:
+    """Map of v (.., d) to Hessians of a function of points times v.
+
+    The gradient and its graph are made once; a product is one more backward pass.
+    """
     torch = import_torch(f"Differentiating the callable `{owner}`")
     z, keep = _tracked(function, x)
-    direction = v if is_torch(v) else torch.from_numpy(np.array(v))
     with torch.enable_grad():
         first = _slopes(function, z, more, shape, owner, keep=True)
-        product = _by((first * direction).sum(), z, keep)
-    return product if is_torch(x) else product.detach().numpy()
+
+    def product(v: Array) -> Array:
+        direction = v if is_torch(v) else torch.from_numpy(np.array(v))
+        with torch.enable_grad():
+            found = _by((first * direction).sum(), z, keep)
+        return found if is_torch(x) else found.detach().numpy()
+
+    return product
 
 
 def _tracked(function: Any, x: Array) -> tuple[Array, bool]:

@@ -89,6 +89,11 @@ class CallableField(Field):
         """True: a Python function is taken at its word."""
         return True
 
+    @property
+    def differences(self) -> bool:
+        """Whether a gradient is given and no Hessian."""
+        return self.first is not None and self.second is None
+
     def _more(self, t: Any) -> tuple[Any, ...]:
         return (t,) if self.time_dependent else ()
 
@@ -127,26 +132,42 @@ class CallableField(Field):
         )
 
     def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        if self._own_times(t):
+            return by_time(self.hessian_product, t, points(x), v)
+        return self.products(x, t)(v)
+
+    def products(
+        self, x: Array, t: Any = 0.0, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
         x = points(x)
         if self._own_times(t):
-            return by_time(self.hessian_product, t, x, v)
+            return lambda v: self.hessian_product(x, v, t)
         if self.second is not None:
-            return batch_matvec(self.hessian(x, t), v)
+            H = self.hessian(x, t)
+            return lambda v: batch_matvec(H, v)
         if self.first is not None:
-            return self._difference_along(x, v, t)
+            return lambda v: self._difference_along(x, v, t, slope)
         shape = tuple(x.shape[:-1])
-        return autodiff.slopes_and_product(
-            self.function, x, v, self._more(t), shape, self.name
+        return autodiff.slopes_and_products(
+            self.function, x, self._more(t), shape, self.name
         )
 
-    def _difference_along(self, x: Array, v: Array, t: Any) -> Array:
-        """Central difference of the gradient along v, of one step at each point."""
+    def _difference_along(
+        self, x: Array, v: Array, t: Any, slope: Array | None
+    ) -> Array:
+        """Difference of the gradient along v, of one step at each point.
+
+        One-sided where the gradient at x is given, else central.
+        """
         xp = namespace(x)
         size = xp.max(xp.abs(v), axis=-1, keepdims=True)
         reach = xp.clip(xp.max(xp.abs(x), axis=-1, keepdims=True), min=1.0)
-        base = float(xp.finfo(x.dtype).eps) ** (1 / 3)
+        eps = float(xp.finfo(x.dtype).eps)
         size = xp.where(size > 0.0, size, xp.ones_like(size))
-        step = base * reach / size
+        if slope is not None:
+            step = eps**0.5 * reach / size
+            return (self.gradient(x + step * v, t) - slope) / step
+        step = eps ** (1 / 3) * reach / size
         change = self.gradient(x + step * v, t) - self.gradient(x - step * v, t)
         return change / (2.0 * step)
 

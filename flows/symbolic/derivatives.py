@@ -32,6 +32,7 @@ __all__ = [
     "gradient_of",
     "hessian_of",
     "is_finite_at",
+    "name_lengths",
     "radial_is_smooth",
     "split",
 ]
@@ -100,7 +101,7 @@ def _put(expr: Expr, values: list[tuple[Symbol, int]]) -> Expr:
 
 def split(expr: Expr, d: int) -> tuple[Expr, Symbol | None]:
     """Formula in s where r enters smoothly through s = r^2, else in r, else as is."""
-    expr = _name_lengths(expr, d)
+    expr = name_lengths(expr, d)
     if RADIUS not in expr.free_symbols:
         return expr, None
     square = expr.subs(RADIUS, sympy.sqrt(SQUARE))
@@ -117,7 +118,7 @@ def split(expr: Expr, d: int) -> tuple[Expr, Symbol | None]:
     return expr, RADIUS
 
 
-def _name_lengths(expr: Expr, d: int) -> Expr:
+def name_lengths(expr: Expr, d: int) -> Expr:
     """Write r for the root of x1^2 + ... + xd^2, whose derivative is 0/0 at 0."""
     if d < 2:
         return expr

@@ -12,7 +12,7 @@ from flows.arrays import batch_matvec, is_torch, namespace
 from flows.symbolic.formulas import number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Constant", "Field", "points", "unknown_parameters"]
 
@@ -56,6 +56,8 @@ class Field:
         The only dimension of points that it takes, None for every dimension.
     parameters : mapping
         Values of named parameters.
+    differences : bool
+        Whether second derivatives are differences of gradients.
     """
 
     time_dependent: Any = False
@@ -63,6 +65,7 @@ class Field:
     dimension: Any = None
     parameters: Any = None
     name: Any = "V"
+    differences: Any = False
 
     def value(self, x: Array, t: Any = 0.0) -> Array:
         """Values at points x (.., d), shape (..); t is a number or (batch, 1)."""
@@ -79,6 +82,16 @@ class Field:
     def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
         """Hessians times v (.., d) at points x (.., d), without the matrices."""
         return batch_matvec(self.hessian(x, t), v)
+
+    def products(
+        self, x: Array, t: Any = 0.0, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
+        """The map v -> ``hessian_product(x, v, t)``, for several v at the same points.
+
+        With ``slope``, the gradient at x, products that are differences of gradients
+        are one-sided: one gradient each instead of two, accurate to about 1e-8.
+        """
+        return lambda v: self.hessian_product(x, v, t)
 
     def expr(self, d: int) -> Expr | None:
         """Sympy expression in the symbols ``coordinates(d)`` and t, None if unknown."""

@@ -19,7 +19,7 @@ from flows.symbolic.formulas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["SeparableField", "SymbolicField"]
 
@@ -117,6 +117,16 @@ class SymbolicField(_Formula):
     array([6.])
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        d = self.dimension or 1
+        if d > 1:
+            from flows.symbolic import derivatives
+
+            # The root of x^2 + y^2 is r, with its kink, however it is typed.
+            named = derivatives.name_lengths(self.formula, d)
+            object.__setattr__(self, "formula", named)
+
     def _symbol(self, name: str) -> Any:
         from flows.symbolic import vocabulary
 
@@ -169,9 +179,14 @@ class SymbolicField(_Formula):
         return programs.hessian(self.formula, x, t, self.parameters)
 
     def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
+        return self.products(x, t)(v)
+
+    def products(
+        self, x: Array, t: Any = 0.0, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
         x = points(x)
         self.check_dimension(x.shape[-1])
-        return programs.hessian_product(self.formula, x, v, t, self.parameters)
+        return programs.hessian_products(self.formula, x, t, self.parameters)
 
     def expr(self, d: int) -> Expr:
         self.check_dimension(d)
@@ -244,7 +259,13 @@ class SeparableField(_Formula):
         return xp.where(eye != 0, second[..., None], xp.zeros_like(eye))
 
     def hessian_product(self, x: Array, v: Array, t: Any = 0.0) -> Array:
-        return self.each(2, points(x), t) * v
+        return self.products(x, t)(v)
+
+    def products(
+        self, x: Array, t: Any = 0.0, slope: Array | None = None
+    ) -> Callable[[Array], Array]:
+        second = self.each(2, points(x), t)
+        return lambda v: second * v
 
     def expr(self, d: int) -> Expr:
         import sympy

@@ -21,7 +21,7 @@ __all__ = [
     "elementwise",
     "gradient",
     "hessian",
-    "hessian_product",
+    "hessian_products",
     "value",
 ]
 
@@ -245,19 +245,32 @@ def hessian(expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]) -> Arra
     return result
 
 
-def hessian_product(
-    expr: Expr, x: Array, v: Array, t: Any, parameters: Mapping[str, Any]
-) -> Array:
-    """Hessians of a formula at x (.., d) times v (.., d), without the matrices."""
+def hessian_products(
+    expr: Expr, x: Array, t: Any, parameters: Mapping[str, Any]
+) -> Callable[[Array], Array]:
+    """Map of vectors v (.., d) to the Hessians of a formula at x (.., d) times v."""
     if x.ndim > 1 and x.shape[0] > BLOCK and _splits(x, t, parameters):
-        product = np.empty(x.shape, x.dtype)
-        for some in _blocks(len(x)):
-            product[some] = hessian_product(expr, x[some], v[some], t, parameters)
-        return product
-    xp = namespace(x)
+        blocks = [
+            (some, hessian_products(expr, x[some], t, parameters))
+            for some in _blocks(len(x))
+        ]
+
+        def by_blocks(v: Array) -> Array:
+            product = np.empty(x.shape, x.dtype)
+            for some, part in blocks:
+                product[some] = part(v[some])
+            return product
+
+        return by_blocks
     program = _hessian_program(expr, x.shape[-1], is_torch(x))
-    explicit, mixed, has_outer, has_radial, unit = program.layout
-    outputs = list(_run(program, x, t, parameters))
+    outputs = _run(program, x, t, parameters)
+    return lambda v: _product(program.layout, outputs, x, v)
+
+
+def _product(layout: Any, values: tuple[Any, ...], x: Array, v: Array) -> Array:
+    """Hessian times v from the outputs of a program."""
+    explicit, mixed, has_outer, has_radial, unit = layout
+    xp, outputs = namespace(x), list(values)
     parts: dict[int, Any] = {}
 
     def add(i: int, term: Any) -> None:

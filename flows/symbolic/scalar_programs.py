@@ -1,13 +1,16 @@
-"""Gradients of formulas at one point, as functions of numbers for compiled loops."""
+"""Formulas at one point, as functions of numbers: compiled, and in plain Python."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.symbolic import engines
 
-__all__ = ["numba_gradient", "scalar_source"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["numba_gradient", "point_model", "scalar_source"]
 
 Expr = Any
 
@@ -67,9 +70,16 @@ def scalar_source(expr: Expr, d: int, name: str) -> tuple[str, tuple[str, ...]]:
     names : tuple of str
         The parameters, in the order of the last arguments.
     """
-    from flows.symbolic import derivatives, printers, vocabulary
+    from flows.symbolic import derivatives
 
     parts, _ = derivatives.components(expr, d)
+    return _source(parts, d, name)
+
+
+def _source(parts: list[Expr], d: int, name: str) -> tuple[str, tuple[str, ...]]:
+    """Source of (x1, .., xd, t, p1, ..) -> values of ``parts``, and the parameters."""
+    from flows.symbolic import derivatives, printers, vocabulary
+
     axes = vocabulary.inner_axes(d)
     length = {vocabulary.RADIUS, derivatives.SAFE, derivatives.SQUARE}
     used = set().union(*(e.free_symbols for e in parts))
@@ -79,3 +89,56 @@ def scalar_source(expr: Expr, d: int, name: str) -> tuple[str, tuple[str, ...]]:
         parts, arguments, name, scalar=True, dimension=d if used & length else 0
     )
     return text, tuple(str(symbol) for symbol in rest)
+
+
+def point_model(
+    field: Any, d: int
+) -> tuple[Callable[..., tuple[float, ...]], tuple[float, ...]] | None:
+    """Value, gradient and Hessian of a formula at one point, in plain Python.
+
+    Arrays of one number cost a hundred times what the number costs, and steps of one
+    point are nothing else.
+
+    Parameters
+    ----------
+    field : Field
+    d : int
+        Dimension of the points.
+
+    Returns
+    -------
+    function : callable
+        (x1, ..., xd, t, p1, ..., pk) -> V, the d slopes, and the lower triangle of the
+        Hessian by rows. It raises ArithmeticError or ValueError, or returns complex
+        numbers, where V has no derivatives.
+    parameters : tuple of float
+
+    None instead of the pair when there is no formula, or a parameter is no number.
+    """
+    expr = field.inner_expr(d)
+    if expr is None:
+        return None
+    function, names = _point_model(expr, d)
+    values = tuple((field.parameters or {})[name] for name in names)
+    return (function, values) if all(isinstance(v, float) for v in values) else None
+
+
+@lru_cache(maxsize=128)
+def _point_model(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
+    from flows.symbolic import derivatives, printers, vocabulary
+
+    value, _ = derivatives.split(expr, d)
+    slopes, _ = derivatives.components(expr, d)
+    parts = derivatives.hessian_of(expr, d)
+    n = vocabulary.inner_axes(d)
+    if parts.unit:
+        n = tuple(x / derivatives.SAFE for x in n)
+    second = []
+    for i in range(d):
+        for j in range(i + 1):
+            entry = parts.explicit.get((j, i), 0)
+            entry += parts.mixed.get(i, 0) * n[j] + parts.mixed.get(j, 0) * n[i]
+            entry += (parts.outer or 0) * n[i] * n[j]
+            second.append(entry + ((parts.radial or 0) if i == j else 0))
+    text, names = _source([value, *slopes, *second], d, "model")
+    return printers.define(text, "model", engines.scalar_functions()), names

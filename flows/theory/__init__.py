@@ -14,8 +14,12 @@ from flows.theory.convergence import Convergence, convergence
 from flows.theory.envelope import moreau_envelope
 from flows.theory.evi import check_de_giorgi, check_evi, evi_gap
 from flows.theory.inertial import lyapunov, nesterov_iterate, polyak_iterate
-from flows.theory.modified import ModifiedEquation, Momentum, modified_equation
-from flows.theory.modified_quadratic import modified_quadratic
+from flows.theory.modified import (
+    ModifiedEquation,
+    Momentum,
+    modified_equation,
+    modified_quadratic,
+)
 from flows.theory.rates import Bound, Rates, rates
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.arrays import array_like, dtype_name, namespace, to_numpy
+from flows.arrays import array_like, dtype_name, is_array, namespace, to_numpy
 from flows.theory.convergence import Convergence
 
 __all__ = [
@@ -24,7 +24,13 @@ Array = Any
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: ``value`` against ``bound``. True in a boolean context."""
+    """What a check found: ``value`` against ``bound``. True in a boolean context.
+
+    Attributes
+    ----------
+    name : str
+    value, bound : float
+    """
 
     name: str
     value: float
@@ -41,6 +47,12 @@ class Finding:
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL"
         return f"{verdict}  {self.name}: {self.value:.3g} (bound {self.bound:.3g})"
+
+
+def check_solution(sol: Any) -> None:
+    """Refuse what is no result of ``solve``."""
+    if not hasattr(sol, "stats"):
+        raise TypeError(f"`sol` must be a Solution, got {sol!r}.")
 
 
 def pairing(flow: Any, u: Array, v: Array, w: Array) -> float:
@@ -99,8 +111,13 @@ def check_gradient(
     TypeError
         For a flow without energy, with a drift, and for a batch.
     """
-    if not hasattr(flow, "energy") or not flow.is_gradient:
-        raise TypeError("check_gradient needs a gradient flow with an energy.")
+    if not hasattr(flow, "energy") or not getattr(flow, "is_gradient", False):
+        raise TypeError(
+            "check_gradient needs a gradient flow with an energy, such as "
+            f"Euclidean().flow(V), not {type(flow).__name__}."
+        )
+    if not is_array(u):
+        u = np.asarray(u, dtype=float)
     decode = getattr(flow, "decode", lambda z: z)
     retract = getattr(flow, "retract", lambda z: z)
     if hasattr(flow, "encode"):
@@ -138,11 +155,18 @@ def check_descent(sol: Any, tol: float | None = None) -> Finding:
 
     The default bound is rounding, 64 units of the largest energy.
 
+    Parameters
+    ----------
+    sol : Solution
+    tol : float, optional
+        Largest rise that is allowed.
+
     Raises
     ------
     TypeError, ValueError
         Without an energy, for a batch, and for a single saved state.
     """
+    check_solution(sol)
     if sol.energy is None or sol.energy.ndim != 1:
         raise TypeError("check_descent needs a flow with an energy, and no batch.")
     if "largest_rise" not in sol.stats:
@@ -155,15 +179,22 @@ def check_descent(sol: Any, tol: float | None = None) -> Finding:
 def check_dissipation(sol: Any, tol: float = 1e-3) -> Finding:
     """Energy-dissipation balance F(u_0) - F(u_T) = int |velocity|^2 dt, relative gap.
 
-    The integral is the Hermite-corrected trapezoidal rule over the saved times, so the
-    gap is of the order of the scheme or 4, whichever is lower; it needs a gradient flow
-    whose energy does not depend on time.
+    The integral is that of a cubic spline over the saved times, so the gap is of the
+    order of the scheme or 4, whichever is lower; it needs a gradient flow whose energy
+    does not depend on time.
+
+    Parameters
+    ----------
+    sol : Solution
+    tol : float
+        Largest gap, relative to the energy that was lost.
 
     Raises
     ------
     TypeError
         For other flows, and for a batch.
     """
+    check_solution(sol)
     flow = sol.flow
     if sol.energy is None or flow is None or not flow.is_gradient:
         raise TypeError("check_dissipation needs a gradient flow with an energy.")
@@ -194,17 +225,32 @@ def integrate(t: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def check_mass(sol: Any, tol: float = 1e-12) -> Finding:
-    """Largest relative drift of the mass over the saved states."""
+    """Largest relative drift of the mass over the saved states.
+
+    Parameters
+    ----------
+    sol : Solution
+    tol : float
+        Largest relative drift.
+    """
     return Finding("mass drift", grid_statistic(sol, "mass_drift"), tol)
 
 
 def check_positive(sol: Any, tol: float = 0.0) -> Finding:
-    """Minus the smallest density over the saved states."""
+    """Minus the smallest density over the saved states.
+
+    Parameters
+    ----------
+    sol : Solution
+    tol : float
+        How far below 0 a state may be.
+    """
     return Finding("minus the minimum", -grid_statistic(sol, "minimum"), tol)
 
 
 def grid_statistic(sol: Any, name: str) -> float:
     """Entry of ``sol.stats`` that only densities have; TypeError without it."""
+    check_solution(sol)
     if name not in sol.stats:
         raise TypeError(
             f"{sol.space!r} has no densities whose mass and sign can change."

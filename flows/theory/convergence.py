@@ -135,6 +135,8 @@ def convergence(
 
     Raises
     ------
+    TypeError
+        For an ``error`` that is no function.
     ValueError
         For fewer than two sizes, and for an error that is negative or not finite.
 
@@ -144,6 +146,8 @@ def convergence(
     >>> fl.convergence(lambda h: 3 * h**2, [0.4, 0.2, 0.1]).order.round(2)
     array([2., 2.])
     """
+    if not callable(error):
+        raise TypeError(f"`error` must be a function of a size, got {error!r}.")
     values = sorted((float(s) for s in sizes), reverse=True)
     if len(set(values)) < 2 or values[-1] <= 0 or not math.isfinite(values[0]):
         raise ValueError(

@@ -10,7 +10,7 @@ from flows.arrays import dtype_name, is_array, to_numpy
 from flows.flow import offers
 from flows.measures import Measure
 from flows.schemes import ImplicitEuler, MinimizingMovement
-from flows.theory.checks import Finding
+from flows.theory.checks import Finding, check_solution
 
 __all__ = ["check_de_giorgi", "check_evi", "check_run", "evi_gap", "point", "spread"]
 
@@ -20,8 +20,19 @@ PROXIMAL = (repr(ImplicitEuler()), repr(MinimizingMovement()))
 
 def check_run(sol: Any) -> None:
     """Refuse runs without an energy that should fall."""
-    if sol.energy is None or sol.flow is None or not sol.flow.is_gradient:
-        raise TypeError("Rates need a gradient flow with an energy.")
+    check_solution(sol)
+    if hasattr(sol.flow, "lyapunov"):
+        raise TypeError(
+            "Rates are those of gradient flows, and a second-order flow need not lower "
+            "its energy; `fl.theory.lyapunov(sol)` is what falls along it."
+        )
+    if sol.flow is None:
+        raise TypeError("A loaded solution has no flow; rates need the run itself.")
+    if sol.energy is None or not sol.flow.is_gradient:
+        raise TypeError(
+            "Rates need a gradient flow with an energy, which "
+            f"{type(sol.flow).__name__} is not."
+        )
     functional = getattr(sol.flow, "functional", None)
     if functional is not None and functional.depends_on_time:
         raise TypeError("Rates need an energy that does not depend on time.")
@@ -32,7 +43,12 @@ def point(sol: Any, z: Any) -> Array:
     if isinstance(z, Measure):
         return sol.space.project(z)
     if not is_array(z):
-        z = np.atleast_1d(np.asarray(z, dtype=float))
+        try:
+            z = np.atleast_1d(np.asarray(z, dtype=float))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"`minimizer` must be an array or a Measure, got {z!r}."
+            ) from error
     u = sol.u[0]
     if z.shape not in (u.shape, u.shape[-1:]):
         raise ValueError(
@@ -71,6 +87,8 @@ def evi_gap(sol: Any, z: Any, convexity: float) -> np.ndarray:
     array (k,) or (k - 1,), with (.., b) for a batch
     """
     check_run(sol)
+    if not isinstance(convexity, (int, float, np.floating)):
+        raise TypeError(f"`convexity` must be a number, got {convexity!r}.")
     flow, distance = sol.flow, sol.space.distance
     z = point(sol, z)
     value = np.asarray(to_numpy(flow.energy(float(sol.t[0]), z)), dtype=float)
@@ -101,6 +119,15 @@ def check_evi(sol: Any, z: Any, convexity: float, tol: float = 1e-9) -> Finding:
     """Largest violation of the evolution variational inequality, see ``evi_gap``.
 
     The bound is ``tol`` times the largest abs(f(z) - f(x)) plus lambda d(x, z)^2.
+
+    Parameters
+    ----------
+    sol : Solution
+    z : array or Measure
+        Any state.
+    convexity : float
+        lambda.
+    tol : float
 
     Raises
     ------

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import dtype_name, to_numpy
+from flows.problems.base import Problem
 from flows.theory.evi import PROXIMAL, check_evi, check_run, point, spread
 
 if TYPE_CHECKING:
-    from flows.problems.base import Problem
     from flows.theory.checks import Finding
 
 __all__ = ["Bound", "Rates", "rates"]
@@ -35,6 +35,15 @@ class Bound:
     """A curve of a run and what bounds it, (k,) or (k, b).
 
     ``tol`` times the bound plus ``rounding`` is what the comparison forgives.
+
+    Attributes
+    ----------
+    name : str
+        "f - f*" or "distance".
+    formula : str
+        The inequality, as it is printed.
+    curve, bound, rounding : (k,) or (k, b) array
+    tol : float
     """
 
     name: str
@@ -176,10 +185,11 @@ def rates(
     Raises
     ------
     TypeError
-        Without an energy, for flows that are no gradient flows, and in time-dependent
-        energies.
+        Without an energy, for flows that are no gradient flows (of inertial ones see
+        ``lyapunov``), for time-dependent energies, and for other arguments.
     ValueError
-        When nothing is known that could be checked.
+        When nothing is known that could be checked, for ``pl`` <= 0, and for a
+        ``minimum`` that the run goes below.
 
     References
     ----------
@@ -190,7 +200,14 @@ def rates(
     1283-1313, doi:10.1137/16M108104X (R^2/(4 k h)).
     """
     check_run(sol)
+    for name, value in (("convexity", convexity), ("pl", pl)):
+        if value is not None and not isinstance(value, (int, float, np.floating)):
+            raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if pl is not None and not pl > 0.0:
+        raise ValueError(f"`pl` must be positive, got {pl!r}.")
     if problem is not None:
+        if not isinstance(problem, Problem):
+            raise TypeError(f"`problem` must be a Problem, got {problem!r}.")
         constants = problem.constants
         minimizer = problem.limit if minimizer is None else minimizer
         if minimum is None:
@@ -249,6 +266,12 @@ def energy_bounds(
     excess = energy - lowest
     eps = float(np.finfo(dtype_name(sol.u[0])).eps)
     rounding = 64 * eps * (np.abs(energy) + np.abs(lowest))
+    # Below by more than what a discretization does: not the minimum.
+    if (excess < -1e-3 * np.ptp(energy, axis=0) - rounding).any():
+        raise ValueError(
+            f"`minimum` is {minimum!r}, but the energy of the run falls to "
+            f"{energy.min():.9g}: give the lowest value of the energy."
+        )
     convex = convexity is not None and convexity >= 0.0
     found = []
 
@@ -258,8 +281,10 @@ def energy_bounds(
     if convex and z is not None:
         start = np.asarray(to_numpy(sol.space.distance(sol.u[0], z)), dtype=float)
         elapsed = spread(np.asarray(sol.t, float) - float(sol.t[0]), excess)
-        with np.errstate(divide="ignore"):
-            add("f - f* <= R^2/(4 t)", start**2 / (4.0 * elapsed))
+        # At t = 0 there is no bound, also where R = 0.
+        later = np.where(elapsed > 0.0, elapsed, 1.0)
+        bound = np.where(elapsed > 0.0, start**2 / (4.0 * later), np.inf)
+        add("f - f* <= R^2/(4 t)", bound)
     proximal = sol.stats.get("scheme") in PROXIMAL
     if convexity is not None and convexity > 0.0:
         text = "prod (1 + mu h)^-2" if proximal else "e^(-2 mu t)"

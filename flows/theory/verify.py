@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "Statement", "statement", "statements", "verify"]
 
-# Modules that register statements when they are imported.
-CHAPTERS = (
-    "euclidean",
-    "inertial",
-    "wasserstein",
-    "grid",
-    "particles",
-    "learning",
-    "geometry",
-    "nonsmooth",
-    "modified",
-)
+# Modules that register statements when they are imported, and their headings.
+CHAPTERS = {
+    "euclidean": "Vectors",
+    "geometry": "Geometries: mirrors, manifolds, norms",
+    "nonsmooth": "Kinks and constraints",
+    "inertial": "Inertia and natural gradients",
+    "schemes": "What each scheme really integrates",
+    "modified": "Modified equations and implicit regularization",
+    "learning": "Games, several objectives, masks, averages",
+    "wasserstein": "Laws on the line",
+    "grid": "Densities on a grid",
+    "particles": "Particles and noise",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Statement:
     name: str
     text: str
     compute: Callable[[], tuple[Any, Any, float]]
+
+    @property
+    def chapter(self) -> str:
+        """Heading of the chapter in which it is registered."""
+        module = self.compute.__module__.rpartition(".")[2]
+        return CHAPTERS.get(module, "Others")
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,22 @@ class Result:
     passed: bool
     error: str = ""
 
+    @property
+    def gap(self) -> float:
+        """Largest difference of the two sides; NaN when they do not compare."""
+        a, b = np.asarray(self.computed, float), np.asarray(self.theory, float)
+        return float(np.abs(a - b).max()) if a.shape == b.shape else math.nan
+
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL"
         if self.error:
-            return f"{verdict}  {self.name:24} {self.text}: {self.error}"
+            return f"{verdict}  {self.name:24} {'':16} {self.text}: {self.error}"
+        found, size = "", np.size(self.computed)
+        if not self.passed or (size <= 3 and np.any(self.theory)):
+            found = f": computed {shown(self.computed)}, theory {shown(self.theory)}"
         return (
-            f"{verdict}  {self.name:24} {self.text}: computed {shown(self.computed)}, "
-            f"theory {shown(self.theory)} (to {self.tolerance:.1g})"
+            f"{verdict}  {self.name:24} {self.gap:7.1e} {self.tolerance:8.1e} "
+            f"{self.text}{found}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,11 +94,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+HEADER = f"{'':4}  {'statement':24} {'differ':>7} {'allowed':>8} text"
+
+
 def shown(value: Any) -> str:
-    """Numbers with nine digits, lists in brackets."""
+    """Numbers with seven digits, lists in brackets."""
     if isinstance(value, list):
         return f"({', '.join(map(shown, value))})"
-    return value if isinstance(value, str) else f"{value:.9g}"
+    return value if isinstance(value, str) else f"{value:.7g}"
 
 
 REGISTER: dict[str, Statement] = {}
@@ -115,8 +134,9 @@ def same(a: Callable[..., Any], b: Callable[..., Any]) -> bool:
 def statements() -> list[Statement]:
     """All statements, chapter by chapter."""
     for chapter in CHAPTERS:
-        importlib.import_module(f"flows.theory.statements_{chapter}")
-    return list(REGISTER.values())
+        importlib.import_module(f"flows.theory.statements.{chapter}")
+    order = [*CHAPTERS.values(), "Others"]
+    return sorted(REGISTER.values(), key=lambda item: order.index(item.chapter))
 
 
 def verify(chosen: Sequence[Statement] | None = None) -> Iterator[Result]:

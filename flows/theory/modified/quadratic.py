@@ -13,7 +13,7 @@ from flows.problems.base import Problem
 from flows.schemes import AverageVectorField, Gonzalez
 from flows.schemes.base import Scheme
 from flows.symbolic import Constant, QuadraticField
-from flows.theory.modified import Momentum
+from flows.theory.modified.equation import Momentum
 
 if TYPE_CHECKING:
     from flows.flow import Memory
@@ -33,6 +33,10 @@ class AffineModes(Flow):
         """The right-hand side."""
         return self.rates * u + 1.0
 
+    def jacobian(self, t: Any, u: Array) -> Array:
+        """Its derivative, a diagonal matrix."""
+        return np.diag(self.rates)
+
     def resolvent(
         self, t: Any, w: Array, h: Any, memory: Memory
     ) -> tuple[Array, Memory]:
@@ -45,7 +49,7 @@ class AffineModes(Flow):
         return self.resolvent(t, u, h, memory)
 
 
-RUNS_ON_MODES = {"velocity", "resolvent", "prox"}
+RUNS_ON_MODES = {"velocity", "jacobian", "resolvent", "prox"}
 
 
 def modified_quadratic(
@@ -63,8 +67,8 @@ def modified_quadratic(
     ----------
     method : Scheme or Momentum
         A one-step scheme that is a function of h A: Runge-Kutta schemes, explicit and
-        implicit, minimizing movements, AverageVectorField and Gonzalez. Of Momentum the
-        smooth iterates.
+        implicit, Rosenbrock, Exponential (which is exact), minimizing movements,
+        StepDoubling, AverageVectorField and Gonzalez. Of Momentum the smooth iterates.
     energy : Energy
         A sum of quadratic potentials, or a Problem with one.
     h : float
@@ -135,7 +139,10 @@ def growth(method: Any, values: Array, h: float) -> Array:
         or method.multistep
         or not set(method.needs) <= RUNS_ON_MODES
     ):
-        raise TypeError(f"`{method!r}` is no one-step scheme of a matrix.")
+        raise TypeError(
+            f"`{method!r}` is no scheme whose step multiplies the modes of a matrix by "
+            "a factor, as Euler() and Radau() are."
+        )
     # One step of u' = z u + 1 from 0 is (R(z) - 1) / z.
     step = method.step(AffineModes(z), 0.0, np.zeros_like(z), 1.0, None, ())
     return z * np.asarray(step.u)

@@ -11,8 +11,8 @@ from flows.spaces import Euclidean
 from flows.symbolic import programs
 
 if TYPE_CHECKING:
-    from flows.theory.models import CallableModel
-    from flows.theory.series import Tree
+    from flows.theory.modified.models import CallableModel
+    from flows.theory.modified.series import Tree
 
 __all__ = ["CallableFlow", "FormulaFlow", "formula_flow"]
 

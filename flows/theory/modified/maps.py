@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows.schemes import ItohAbe
 
 if TYPE_CHECKING:
-    from flows.theory.models import SymbolicModel
+    from flows.theory.modified.models import SymbolicModel
 
 __all__ = ["field_of_map", "map_terms"]
 

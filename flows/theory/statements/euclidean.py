@@ -15,15 +15,20 @@ from flows.schemes import (
     RK4,
     SDIRK3,
     TRBDF2,
+    AverageVectorField,
     DormandPrince,
     Euler,
+    Gonzalez,
     ImplicitEuler,
+    ItohAbe,
     MinimizingMovement,
 )
 from flows.solve import solve
 from flows.spaces import Euclidean
 from flows.theory.checks import check_dissipation
 from flows.theory.convergence import convergence
+from flows.theory.evi import check_de_giorgi, evi_gap
+from flows.theory.rates import rates
 from flows.theory.verify import statement
 
 Sides = tuple[Any, Any, float]
@@ -159,3 +164,58 @@ def time_dependent() -> Sides:
         return abs(float(sol.u[-1, 0]) - exact)
 
     return convergence(error, [0.1, 0.05, 0.025, 0.0125]).slope, 1.0, 0.1
+
+
+@statement(
+    "energy-balance",
+    "discrete gradients: f(y) - f(x) + |y - x|^2/h = 0 for every h, h = 100 and stiff",
+)
+def energy_balance() -> Sides:
+    flow = LINE.flow(Potential("500*(x**2 - y)**2 + (x - 1)**4/4 + y**2"))
+    gaps = []
+    for scheme in (AverageVectorField(), Gonzalez(), ItohAbe()):
+        for h in (1e-3, 1.0, 100.0):
+            x = np.array([-0.6, 0.9])
+            y = scheme.step(flow, 0.0, x, h, None, ()).u
+            lost = float(flow.energy(0.0, x)) - float(flow.energy(0.0, y))
+            gaps.append(lost - float(np.sum((y - x) ** 2)) / h)
+    return gaps, [0.0] * len(gaps), 1e-10
+
+
+@statement(
+    "pl-rate", "x^2 + 3 sin^2 x, not convex: f <= e^{-2 mu t} f_0, mu = 0.17553099"
+)
+def pl_rate() -> Sides:
+    p = problems.sine_valley(3.0)
+    x = np.linspace(0.5, 4.0, 200_001)[:, None]
+    flow: Any = LINE.flow(p.energy)
+    slope, value = flow.velocity(0.0, x)[:, 0], flow.energy(0.0, x)
+    sol = run(p.energy, 3.0, 5.0, DOP853(), Adaptive(rtol=1e-10, atol=1e-13))
+    kept = float(bool(rates(sol, problem=p)))
+    return [float((slope**2 / (2 * value)).min()), kept], [0.1755309859, 1.0], 1e-9
+
+
+@statement(
+    "evi",
+    "1/2 d/dt d(x,z)^2 + l/2 d(x,z)^2 <= f(z) - f(x) for l-convex f, = for l|x|^2/2",
+)
+def evolution_inequality() -> Sides:
+    tight = Adaptive(rtol=1e-10, atol=1e-12)
+    sol = run(quadratic(0.7), [1.0, -2.0], 3.0, DOP853(), tight)
+    equal = float(np.abs(evi_gap(sol, np.array([0.3, 0.4]), 0.7)).max())
+    well = run(Potential("(x**2 - 1)**2/4"), 0.1, 5.0, DOP853(), tight)
+    above = [float(evi_gap(well, np.array([z]), -1.0).max()) for z in (-1.0, 0.2, 1.0)]
+    return [equal, *np.maximum(above, 0.0)], [0.0] * 4, 1e-12
+
+
+@statement(
+    "de-giorgi",
+    "f(x) - f(x') = d^2/2h + int_0^h d(x, x_r)^2/2r^2 dr for proximal steps of any h",
+)
+def de_giorgi() -> Sides:
+    gaps = []
+    for h in (0.05, 0.9):
+        energy = Potential("(x**2 - 1)**2/4 + x*y/3 + y**4")
+        sol = run(energy, [0.3, 1.2], 4 * h, MinimizingMovement(), h)
+        gaps.append(check_de_giorgi(sol).value)
+    return gaps, [0.0] * 2, 1e-10

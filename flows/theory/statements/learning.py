@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from flows import problems
-from flows.energies import quadratic
-from flows.learning import ExponentialAverage, masked, min_norm_weights
-from flows.schemes import RK4, Euler, Extragradient, Splitting
+from flows.energies import Potential, quadratic
+from flows.learning import ExponentialAverage, game, masked, min_norm_weights
+from flows.schemes import RK4, Euler, Extragradient, Optimistic, Splitting
 from flows.solve import solve, steps
 from flows.spaces import Euclidean
 from flows.theory.verify import statement
@@ -55,6 +55,33 @@ def alternating() -> Sides:
     x, y = iterates(p.flow, [1.0, 0.3], Splitting("x y", inner=Euler()), a, 100).T
     form = x**2 + y**2 - a * x * y
     return np.ptp(form), 0.0, 1e-12
+
+
+@statement(
+    "optimistic-threshold", "optimistic steps neither grow nor shrink at a = 1/sqrt 3"
+)
+def optimistic_threshold() -> Sides:
+    p = problems.bilinear_game()
+    x = iterates(p.flow, [1.0, 0.3], Optimistic(), 1 / math.sqrt(3), 120)
+    sizes = np.linalg.norm(x, axis=1)
+    return float(sizes[-1] / sizes[-2]), 1.0, 1e-13
+
+
+@statement(
+    "dirac-gan",
+    "Dirac GAN with R1 penalty g: eigenvalues -g/2 +- sqrt(g^2/4 - 1/4)",
+)
+def dirac_gan() -> Sides:
+    found, theory = [], []
+    for g in (0.3, 1.0, 2.0):
+        f = Potential("-log(1 + exp(-x*y))")
+        critic = -f + Potential("g*y**2/2 + 0*x", parameters={"g": g})
+        flow = game({"x": f, "y": critic}, {"x": [0], "y": [1]})
+        J = flow.jacobian(0.0, np.zeros(2))
+        # Half the trace and the determinant say the eigenvalues, double ones too.
+        found += [float(np.trace(J)) / 2, float(np.linalg.det(J))]
+        theory += [-g / 2, 1 / 4]
+    return found, theory, 1e-15
 
 
 @statement("least-norm", "hull of (1,1), (-2,1.5), (0.5,3): least square 49/37")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from flows.energies import Entropy, Interaction, Potential, kl, quadratic
 from flows.measures import Gaussian
 from flows.random import Stream, philox
 from flows.schemes import DOP853, EulerMaruyama, LeimkuhlerMatthews
-from flows.solve import solve
+from flows.solve import solve, steps
 from flows.spaces import LangevinParticles, Particles
 from flows.theory.verify import statement
 from flows.transport import wasserstein
@@ -113,3 +114,37 @@ def langevin_law() -> Sides:
         rng=3,
     )
     return wasserstein(sol.measure(-1), law), 0.0, 2.5e-2
+
+
+def noisy_moments(scheme: Any, h: float, k: int) -> list[float]:
+    """Mean and variance of 2e5 particles under x^2/2 after k steps from 2."""
+    n = 200_000
+    flow = LangevinParticles(n).flow(kl("x**2/2"))
+    path = steps(flow, np.full((n, 1), 2.0), scheme, dt=h, rng=5)
+    *_, (_, u) = itertools.islice(path, k)
+    return [float(u.mean()), float(u.var())]
+
+
+@statement(
+    "follows-euler-maruyama",
+    "EulerMaruyama on x^2/2 is the OU process of rate -log(1-h)/h, variance 1/(1-h/2)",
+)
+def follows_euler_maruyama() -> Sides:
+    h, k = 0.5, 3
+    rate, variance = -math.log(1 - h) / h, 1 / (1 - h / 2)
+    theory = [
+        2 * math.exp(-rate * k * h),
+        variance * (1 - math.exp(-2 * rate * k * h)),
+    ]
+    # Four standard errors of a variance, 4 * 1.31 * sqrt(2/n).
+    return noisy_moments(EulerMaruyama(), h, k), theory, 1.7e-2
+
+
+@statement(
+    "follows-leimkuhler",
+    "LeimkuhlerMatthews on x^2/2: the mean of that process, the variance of the law",
+)
+def follows_leimkuhler_matthews() -> Sides:
+    h, k = 0.5, 12
+    mean = 2 * math.exp(math.log(1 - h) * k)
+    return noisy_moments(LeimkuhlerMatthews(), h, k), [mean, 1.0], 1.3e-2

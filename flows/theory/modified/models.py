@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from flows.problems.base import Problem
 from flows.symbolic.formulas import substitute
 
 if TYPE_CHECKING:
-    from flows.theory.series import Tree
+    from flows.theory.modified.series import Tree
 
 __all__ = ["CallableModel", "Model", "SymbolicModel", "read"]
 
@@ -91,7 +91,13 @@ class CallableModel(Model):
         for term in self.functional.terms:
             function = getattr(term.function, "function", None)
             value = term.function.value if function is None else function
-            total = total + term.scale * value(x)
+            try:
+                total = total + term.scale * value(x)
+            except TypeError as error:
+                raise TypeError(
+                    "The modified equation of a callable energy differentiates it by "
+                    f"torch, but with a tensor {term!r} raised: {error}"
+                ) from error
         return total
 
     def differential(self, tree: Tree, x: Array) -> Array:
@@ -129,16 +135,19 @@ def read(model: Any, dimension: int | None) -> Model:
         For anything but a smooth energy, a game of such, or the components of a field.
     """
     if isinstance(model, Problem):
-        model = model.energy
+        model = model.flow if model.energy is None else model.energy
     if isinstance(model, Energy):
         return read_energy(model, dimension)
     if isinstance(model, GameFlow):
         return read_game(model)
+    if isinstance(model, Mapping) and len(model) > 0:
+        return read_parts(model, dimension)
     if isinstance(model, Sequence) and not isinstance(model, str) and len(model) > 0:
         return read_field(model)
     raise TypeError(
         "A modified equation is made for an energy such as Potential('x**4/4'), for a "
-        f"game, or for the components of a field such as ('-y', 'x'); got {model!r}."
+        "mapping of names to energies, for a game, or for the components of a field "
+        f"such as ('-y', 'x'); got {model!r}."
     )
 
 
@@ -184,13 +193,33 @@ def read_energy(energy: Energy, dimension: int | None) -> Model:
 
     check_terms(energy)
     own = {term.function.dimension for term in energy.terms} - {None}
-    d = dimension or (own.pop() if own else 1)
+    d = dimension or max(own, default=1)
     total = formula(energy, d)
     if total is None:
         return CallableModel((), energy)
     symbols = coordinates(d)
     part = tuple(-total.diff(x) for x in symbols)
     return SymbolicModel((), tuple(symbols), (part,), total)
+
+
+def read_parts(energies: Mapping[str, Any], dimension: int | None) -> Model:
+    """One part for each energy of a sum, for schemes that treat them differently."""
+    from flows.symbolic import coordinates
+
+    for name, energy in energies.items():
+        if not isinstance(energy, Energy):
+            raise TypeError(f"The part {name!r} must be an energy, got {energy!r}.")
+        check_terms(energy)
+    terms = [term for energy in energies.values() for term in energy.terms]
+    own = {term.function.dimension for term in terms} - {None}
+    d = dimension or max(own, default=1)
+    symbols, parts = coordinates(d), []
+    for name, energy in energies.items():
+        total = formula(energy, d)
+        if total is None:
+            raise TypeError(f"The part {name!r} must be a formula, got {energy!r}.")
+        parts.append(tuple(-total.diff(x) for x in symbols))
+    return SymbolicModel(tuple(energies), tuple(symbols), tuple(parts), None)
 
 
 def read_game(game: GameFlow) -> Model:

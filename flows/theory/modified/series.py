@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.flow import Flow
-from flows.schemes import AverageVectorField, Splitting
+from flows.schemes import (
+    AverageVectorField,
+    DouglasRachford,
+    Exact,
+    ForwardBackward,
+    Splitting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -247,14 +253,29 @@ def scheme_coefficients(
     """
     if isinstance(scheme, AverageVectorField):
         return averaged_coefficients(trees)
+    if isinstance(scheme, Exact):
+        return trees.flow(trees.velocity(trees.identity()), 1.0)
+    hint = "; for momentum take Momentum(beta)" if "momentum" in scheme.needs else ""
     refusal = TypeError(
         f"`{scheme!r}` has no series of trees here: its steps are made of "
-        f"{', '.join(scheme.needs)}."
+        f"{', '.join(scheme.needs)}{hint}."
     )
-    if scheme.multistep or scheme.random or not set(scheme.needs) <= RUNS_ON_SERIES:
+    # The memory of Douglas and Rachford is a function of the state where both parts are
+    # smooth, so that an empty one makes the same step.
+    several = scheme.multistep and not isinstance(scheme, DouglasRachford)
+    if several or scheme.random or not set(scheme.needs) <= RUNS_ON_SERIES:
         raise refusal
+    two = isinstance(scheme, (ForwardBackward, DouglasRachford))
+    if two and set(names) != {"smooth", "prox"}:
+        raise TypeError(
+            f"`{scheme!r}` needs the parts of the energy: give a mapping "
+            '{"smooth": .., "prox": ..}.'
+        )
     if isinstance(scheme, Splitting) and not names:
-        raise TypeError(f"`{scheme!r}` needs a flow with parts, such as a game.")
+        raise TypeError(
+            f"`{scheme!r}` needs a flow with parts: a game, or a mapping of names to "
+            "energies."
+        )
     flow = SeriesFlow(trees, None, names)
     try:
         u = scheme.step(flow, 0.0, trees.identity(), 1.0, None, ()).u

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flows.arrays import is_array
-from flows.schemes import BDF2, Gonzalez, ItohAbe, Optimistic
+from flows.schemes import BDF, BDF2, Gonzalez, ItohAbe, Optimistic
 from flows.schemes.base import Scheme
-from flows.theory import spelling
-from flows.theory.maps import map_terms
-from flows.theory.models import CallableModel, Model, SymbolicModel, read
-from flows.theory.modified_flow import CallableFlow, formula_flow
-from flows.theory.series import (
+from flows.theory.modified import spelling
+from flows.theory.modified.flow import CallableFlow, formula_flow
+from flows.theory.modified.maps import map_terms
+from flows.theory.modified.models import CallableModel, Model, SymbolicModel, read
+from flows.theory.modified.series import (
+    Basis,
     Tree,
     basis,
     modified_coefficients,
@@ -44,6 +48,16 @@ class Momentum:
     Heavy ball descent as optimizers write it, with 0 <= beta < 1. To leading order it
     is the flow at the speed 1/(1 - beta).
 
+    Parameters
+    ----------
+    beta : float
+        0 <= beta < 1.
+
+    Raises
+    ------
+    ValueError
+        For another ``beta``.
+
     References
     ----------
     B. T. Polyak, Some methods of speeding up the convergence of iteration methods, USSR
@@ -53,7 +67,8 @@ class Momentum:
     beta: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.beta < 1.0:
+        number = isinstance(self.beta, (int, float))
+        if not number or not 0.0 <= self.beta < 1.0:
             raise ValueError(f"`beta` must be in [0, 1), got {self.beta!r}.")
 
     def iterates(
@@ -184,7 +199,14 @@ class ModifiedEquation:
         """The modified equation with the step ``h`` as a flow, for ``solve``.
 
         Its exact solution agrees with the iterates of the scheme to O(h^order).
+
+        Raises
+        ------
+        ValueError
+            When ``h`` is no positive number.
         """
+        if not isinstance(h, (int, float, np.floating)) or not 0.0 < h < math.inf:
+            raise ValueError(f"`h` must be a positive number, got {h!r}.")
         h = float(h)
         if isinstance(self.model, CallableModel):
             field_weights = tuple(
@@ -237,11 +259,13 @@ def modified_equation(
     ----------
     method : Scheme or Momentum
         A Runge-Kutta or Rosenbrock scheme; MinimizingMovement; a discrete gradient;
-        BDF2 and Optimistic with equal steps; a Splitting of a game (alternating
-        descent); schemes of one's own that are made of such steps.
-    model : energy, Problem, game, or sequence of formulas
-        Smooth potentials; ``learning.game(..)``; or the components of any field, such
-        as ``("-y", "x")``.
+        BDF2, BDF (at its largest order) and Optimistic with equal steps; a Splitting
+        (alternating descent), ForwardBackward and DouglasRachford of parts;
+        StepDoubling; schemes of one's own that are made of such steps.
+    model : energy, Problem, mapping, game, or sequence of formulas
+        Smooth potentials; parts of a sum by their names, such as
+        ``{"smooth": .., "prox": ..}``; ``learning.game(..)``; or the components of any
+        field, such as ``("-y", "x")``.
     order : int
         From 1 to 8; 1 is the velocity itself.
     dimension : int, optional
@@ -288,8 +312,8 @@ def modified_equation(
     trees = basis(order, source.colors)
     if isinstance(method, Momentum):
         b = multistep_coefficients(trees, {1: 1.0, -1: method.beta}, {0: 1.0})
-    elif isinstance(method, BDF2):
-        b = multistep_coefficients(trees, {1: 1.0, -1: 1 / 3}, {1: 2 / 3})
+    elif isinstance(method, (BDF, BDF2)):
+        b = backward_coefficients(trees, method.order)
     elif isinstance(method, Optimistic):
         b = multistep_coefficients(trees, {1: 1.0}, {0: 2.0, -1: -1.0})
     else:
@@ -297,6 +321,16 @@ def modified_equation(
         b = modified_coefficients(trees, step)
     coefficients = dict(zip(trees.trees, map(number, b[1:]), strict=True))
     return ModifiedEquation(method, order, source, coefficients)
+
+
+def backward_coefficients(trees: Basis, k: int) -> Array:
+    """The field of sum_{j=1..k} (1 - shift)^j/j x(t + h) = h v(x(t + h))."""
+    weights = [0.0] * (k + 1)
+    for j in range(1, k + 1):
+        for i in range(j + 1):
+            weights[i] += (-1) ** i * math.comb(j, i) / j
+    alpha = {1 - i: weight for i, weight in enumerate(weights) if i != 1}
+    return multistep_coefficients(trees, alpha, {1: 1.0})
 
 
 def vanishing(model: SymbolicModel) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flows.theory.models import CallableModel
-from flows.theory.series import Tree, size, symmetry
+from flows.theory.modified.models import CallableModel
+from flows.theory.modified.series import Tree, size, symmetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flows.theory.modified import ModifiedEquation
+    from flows.theory.modified.equation import ModifiedEquation
 
 __all__ = ["latex", "spelled", "text"]
 

@@ -1,0 +1,1 @@
+"""The chapters of the report: every function returns (computed, theory, tolerance)."""
