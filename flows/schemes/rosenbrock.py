@@ -9,6 +9,7 @@ from flows.flow import Step
 from flows.linear import shifted
 from flows.schemes.base import Scheme
 from flows.schemes.linearized import time_slope
+from flows.schemes.tableaus import RODASP, LinearTableau
 
 if TYPE_CHECKING:
     from flows.flow import Flow, Memory
@@ -16,42 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Rosenbrock"]
 
 Array = Any
-
-# The six stages of RODASP in the variables U_i = sum_j gamma_ij k_j. The last two rows
-# end with 1 more each, so that the last stage is the difference to the embedded method.
-GAMMA = 0.25
-TIMES = (0.0, 0.75, 0.21, 0.63, 1.0, 1.0)
-# Sums of the rows gamma_ij, which weigh the derivative in time.
-SLOPES = (0.25, -0.5, -0.023504, -0.0362, 0.0, 0.0)
-STAGES = (
-    (),
-    (3.0,),
-    (1.831036793486759, 0.4955183967433795),
-    (2.304376582692669, -0.05249275245743001, -1.176798761832782),
-    (-7.170454962423024, -4.741636671481785, -16.31002631330971, -1.062004044111401),
-    (
-        -7.170454962423024,
-        -4.741636671481785,
-        -16.31002631330971,
-        -1.062004044111401,
-        1.0,
-    ),
-)
-COUPLINGS = (
-    (),
-    (-12.0,),
-    (-8.791795173947035, -2.207865586973518),
-    (10.81793056857153, 6.780270611428266, 19.53485944642410),
-    (34.19095006749676, 15.49671153725963, 54.74760875964130, 14.16005392148534),
-    (
-        34.62605830930532,
-        15.30084976114473,
-        56.99955578662667,
-        18.40807009793095,
-        -5.714285714285717,
-    ),
-)
-
 
 @dataclass(frozen=True)
 class Rosenbrock(Scheme):
@@ -80,26 +45,29 @@ class Rosenbrock(Scheme):
     order: ClassVar[int] = 4
     needs: ClassVar[tuple[str, ...]] = ("velocity", "jacobian")
     error_order: ClassVar[int | None] = 4
+    tableau: ClassVar[LinearTableau] = RODASP
 
     def step(
         self, flow: Flow, t: Any, u: Array, h: Any, rng: Any, memory: Memory
     ) -> Step:
         """One step; see ``Scheme.step``."""
-        solver = shifted(flow.jacobian(t, u), GAMMA * h, u)
+        table = self.tableau
+        solver = shifted(flow.jacobian(t, u), table.gamma * h, u)
         slope = flow.velocity(t, u)
         change, calls = time_slope(flow, t, u, h, slope)
-        part = GAMMA * h
-        v = u
+        part = table.gamma * h
+        v, last = u, len(table.stages) - 1
         stages: list[Array] = []
-        for i, (row, couplings) in enumerate(zip(STAGES, COUPLINGS, strict=True)):
+        for i, row in enumerate(table.stages):
             if i:
                 # The last stage starts from the end of the one before.
-                v = v + stages[-1] if i == 5 else plus(u, row, stages)
-                slope = flow.velocity(t + TIMES[i] * h, v)
+                v = v + stages[-1] if i == last else plus(u, row, stages)
+                slope = flow.velocity(t + table.times[i] * h, v)
                 calls += 1
-            right = plus(part * slope, [GAMMA * c for c in couplings], stages)
-            if change is not None and SLOPES[i]:
-                right = right + (SLOPES[i] * h * part) * change
+            weights = [table.gamma * c for c in table.couplings[i]]
+            right = plus(part * slope, weights, stages)
+            if change is not None and table.slopes[i]:
+                right = right + (table.slopes[i] * h * part) * change
             stages.append(solver.solve(right))
         work = {"velocity_calls": calls + 1, "jacobian_calls": 1}
         return Step(v + stages[-1], stages[-1], (), work)

@@ -1,4 +1,4 @@
-"""Butcher tableaus of the explicit Runge-Kutta schemes.
+"""Butcher tableaus of the explicit Runge-Kutta schemes, and that of Rosenbrock's.
 
 Coefficients are written as in their papers (fractions, or decimals to more digits than
 a double holds) and rounded once.
@@ -17,8 +17,10 @@ __all__ = [
     "EULER",
     "EXTRAGRADIENT",
     "HEUN",
+    "RODASP",
     "RUNGE_KUTTA_4",
     "TSITOURAS",
+    "LinearTableau",
     "Row",
     "Tableau",
     "read_row",
@@ -50,6 +52,30 @@ class Tableau:
     weights: Row
     error: Row = ()
     fsal: bool = False
+
+
+@dataclass(frozen=True)
+class LinearTableau:
+    """Rosenbrock method in the variables U_i = sum_j gamma_ij k_j.
+
+    The last two rows of ``stages`` end with 1 more each, so that the last stage is the
+    difference to the embedded method.
+
+    Attributes
+    ----------
+    gamma : float
+        The diagonal of gamma_ij.
+    times, slopes : tuple of float
+        Nodes, and sums of the rows gamma_ij, which weigh the derivative in time.
+    stages, couplings : tuple of tuple of float
+        Rows a_ij and c_ij.
+    """
+
+    gamma: float
+    times: tuple[float, ...]
+    slopes: tuple[float, ...]
+    stages: tuple[tuple[float, ...], ...]
+    couplings: tuple[tuple[float, ...], ...]
 
 
 def read_row(text: str) -> list[Fraction]:
@@ -172,4 +198,43 @@ DOP853 = tableau(
 DOP853_THIRD: Row = tuple(
     (j, weight - {0: 31 / 127, 8: 1 - 31 / 127 - 3 / 136, 11: 3 / 136}.get(j, 0.0))
     for j, weight in DOP853.weights
+)
+
+RODASP = LinearTableau(
+    gamma=0.25,
+    times=(0.0, 0.75, 0.21, 0.63, 1.0, 1.0),
+    slopes=(0.25, -0.5, -0.023504, -0.0362, 0.0, 0.0),
+    stages=(
+        (),
+        (3.0,),
+        (1.831036793486759, 0.4955183967433795),
+        (2.304376582692669, -0.05249275245743001, -1.176798761832782),
+        (
+            -7.170454962423024,
+            -4.741636671481785,
+            -16.31002631330971,
+            -1.062004044111401,
+        ),
+        (
+            -7.170454962423024,
+            -4.741636671481785,
+            -16.31002631330971,
+            -1.062004044111401,
+            1.0,
+        ),
+    ),
+    couplings=(
+        (),
+        (-12.0,),
+        (-8.791795173947035, -2.207865586973518),
+        (10.81793056857153, 6.780270611428266, 19.53485944642410),
+        (34.19095006749676, 15.49671153725963, 54.74760875964130, 14.16005392148534),
+        (
+            34.62605830930532,
+            15.30084976114473,
+            56.99955578662667,
+            18.40807009793095,
+            -5.714285714285717,
+        ),
+    ),
 )

@@ -49,6 +49,12 @@ class Euclidean(Space):
         a sum over coordinates, else matrices up to 500 coordinates, else products.
     bounds : Bounds, optional
         Box that the states keep, see ``flows.bounds``.
+    compiled : bool, optional
+        Whether Runge-Kutta schemes and ``Rosenbrock`` step in machine code (numba) from
+        save time to save time, for formulas of up to 16 coordinates: the first such run
+        takes seconds, later ones, also of other processes, a hundredth of the time of
+        the plain path. None: for batches of 512 points and more. Runs that save every
+        step, stop by ``until`` or have hooks take the plain path.
     device, dtype : str, optional
         None follows the state.
 
@@ -69,6 +75,7 @@ class Euclidean(Space):
     metric: Any = None
     jacobian: Any = None
     bounds: Any = None
+    compiled: bool | None = None
     device: str | None = None
     dtype: str | None = None
 
@@ -77,9 +84,13 @@ class Euclidean(Space):
         object.__setattr__(self, "metric", as_metric(self.metric))
         check_structure(self.jacobian, self.metric)
         check_bounds(self.bounds, self.metric)
+        if self.compiled is not None and not isinstance(self.compiled, bool):
+            raise TypeError(
+                f"`compiled` must be True, False or None, got {self.compiled!r}."
+            )
 
     def __repr__(self) -> str:
-        options = ("metric", "jacobian", "bounds")
+        options = ("metric", "jacobian", "bounds", "compiled")
         given = [(name, getattr(self, name)) for name in options]
         return self.written(*(f"{name}={v!r}" for name, v in given if v is not None))
 

@@ -21,7 +21,7 @@ from flows.arrays import (
 from flows.flow import Flow, Memory
 from flows.linear import NewtonFailure
 from flows.spaces.cloud import drift_at
-from flows.spaces.ensemble import ensemble
+from flows.spaces.compiled_steps import FEWEST, compiled_steps, obstacle
 from flows.spaces.jacobians import chosen
 from flows.spaces.kinks import kink_prox
 from flows.spaces.pointwise import Functions, minimize_move, pointwise_prox
@@ -288,14 +288,41 @@ class EuclideanFlow(VectorFlow):
     def advance(
         self, scheme: Any, dt: Any, t0: float, t1: float, u: Array, rng: Any
     ) -> tuple[Array, Mapping[str, int]] | None:
-        """Compiled explicit steps of many points under formulas; else None."""
+        """Compiled steps of points under formulas, as ``compiled`` says; else None.
+
+        Raises
+        ------
+        TypeError
+            Where there are none, and the space asks for them.
+        """
+        wanted = self.space.compiled
+        if wanted is False or (wanted is None and (u.ndim < 2 or len(u) < FEWEST)):
+            return None
+        why = self._not_compiled or obstacle(self.functional, scheme, dt, u)
+        if why is None:
+            return compiled_steps(self.functional, scheme, dt, t0, t1, u)
+        if wanted:
+            raise TypeError(
+                f"Euclidean(compiled=True) asks for compiled steps: {why}; "
+                "compiled=None takes them where there are any."
+            )
+        return None
+
+    @property
+    def _not_compiled(self) -> str | None:
+        """Why this kind of flow has no compiled steps."""
         plain = type(self).velocity is EuclideanFlow.velocity
         if not plain or self.space.metric is not None or self.space.bounds is not None:
-            return None
-        return ensemble(self.functional, scheme, dt, t0, t1, u)
+            return "they have no metric, bounds or non-smooth terms"
+        return None
 
     def default(self) -> tuple[str, None]:
-        """Adaptive TR-BDF2: stiff potentials are the rule. Else Dormand-Prince."""
+        """Adaptive TR-BDF2: stiff potentials are the rule. Else Dormand-Prince.
+
+        ``Rosenbrock`` where the space asks for compiled steps.
+        """
+        if self.space.compiled:
+            return "Rosenbrock", None
         try:
             self.resolvent  # noqa: B018
         except TypeError:

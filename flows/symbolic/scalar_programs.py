@@ -60,8 +60,12 @@ def _compiled_gradient(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
     return njit(error_model="numpy")(function), names
 
 
-def scalar_source(expr: Expr, d: int, name: str) -> tuple[str, tuple[str, ...]]:
+def scalar_source(
+    expr: Expr, d: int, name: str, second: bool = False
+) -> tuple[str, tuple[str, ...]]:
     """Source of (x1, .., xd, t, p1, ..) -> gradient components, for numbers.
+
+    With ``second`` it gives the lower triangle of the Hessian by rows instead.
 
     Returns
     -------
@@ -72,8 +76,26 @@ def scalar_source(expr: Expr, d: int, name: str) -> tuple[str, tuple[str, ...]]:
     """
     from flows.symbolic import derivatives
 
-    parts, _ = derivatives.components(expr, d)
+    parts = _triangle(expr, d) if second else derivatives.components(expr, d)[0]
     return _source(parts, d, name)
+
+
+def _triangle(expr: Expr, d: int) -> list[Expr]:
+    """The lower triangle of the Hessian by rows."""
+    from flows.symbolic import derivatives, vocabulary
+
+    parts = derivatives.hessian_of(expr, d)
+    n = vocabulary.inner_axes(d)
+    if parts.unit:
+        n = tuple(x / derivatives.SAFE for x in n)
+    triangle = []
+    for i in range(d):
+        for j in range(i + 1):
+            entry = parts.explicit.get((j, i), 0)
+            entry += parts.mixed.get(i, 0) * n[j] + parts.mixed.get(j, 0) * n[i]
+            entry += (parts.outer or 0) * n[i] * n[j]
+            triangle.append(entry + ((parts.radial or 0) if i == j else 0))
+    return triangle
 
 
 def _source(parts: list[Expr], d: int, name: str) -> tuple[str, tuple[str, ...]]:
@@ -125,20 +147,9 @@ def point_model(
 
 @lru_cache(maxsize=128)
 def _point_model(expr: Expr, d: int) -> tuple[Any, tuple[str, ...]]:
-    from flows.symbolic import derivatives, printers, vocabulary
+    from flows.symbolic import derivatives, printers
 
     value, _ = derivatives.split(expr, d)
     slopes, _ = derivatives.components(expr, d)
-    parts = derivatives.hessian_of(expr, d)
-    n = vocabulary.inner_axes(d)
-    if parts.unit:
-        n = tuple(x / derivatives.SAFE for x in n)
-    second = []
-    for i in range(d):
-        for j in range(i + 1):
-            entry = parts.explicit.get((j, i), 0)
-            entry += parts.mixed.get(i, 0) * n[j] + parts.mixed.get(j, 0) * n[i]
-            entry += (parts.outer or 0) * n[i] * n[j]
-            second.append(entry + ((parts.radial or 0) if i == j else 0))
-    text, names = _source([value, *slopes, *second], d, "model")
+    text, names = _source([value, *slopes, *_triangle(expr, d)], d, "model")
     return printers.define(text, "model", engines.scalar_functions()), names

@@ -1,6 +1,7 @@
-"""Compiled steps of many points against the plain path of the loop."""
+"""Compiled steps of points under formulas against the plain path of the loop."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,8 +10,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import flows as fl
-from flows.spaces.ensemble import FEWEST, ensemble
-from flows.spaces.ensemble_source import LANES
+from flows.spaces.compiled_source import LANES
+from flows.spaces.compiled_steps import FEWEST, compiled_steps, obstacle
 from flows.symbolic import compiled
 
 pytest.importorskip("numba")
@@ -50,7 +51,7 @@ def plain(energy, scheme, dt, t0, t1, u):
 def test_fixed_steps_equal_the_plain_path_to_rounding(name, scheme):
     energy, n = POTENTIALS[name]
     u = cloud(FEWEST + 7, n, 0.2)
-    out, stats = ensemble(energy, scheme, 0.01, 0.5, 0.8, u)
+    out, stats = compiled_steps(energy, scheme, 0.01, 0.5, 0.8, u)
     expected = plain(energy, scheme, 0.01, 0.5, 0.8, u)
     assert np.abs(out - expected).max() <= 4e-15
     assert stats["velocity_calls"] >= 30
@@ -61,7 +62,7 @@ def test_every_point_takes_the_steps_it_would_take_alone(scheme):
     energy, n = POTENTIALS["formula"]
     control = fl.Adaptive(rtol=1e-5, atol=1e-8)
     u = cloud(FEWEST + LANES // 2, n)
-    out, stats = ensemble(energy, scheme, control, 0.0, 1.0, u)
+    out, stats = compiled_steps(energy, scheme, control, 0.0, 1.0, u)
     flow = fl.Euclidean().flow(energy)
     most = 0
     for i in [0, 1, 77, FEWEST + 3]:
@@ -74,34 +75,111 @@ def test_every_point_takes_the_steps_it_would_take_alone(scheme):
 def test_adaptive_steps_keep_the_tolerance():
     energy, n = POTENTIALS["time"]
     u = cloud(FEWEST, n, 1.5)
-    out, _ = ensemble(energy, fl.Tsit5(), fl.Adaptive(rtol=1e-9), 0.0, 3.0, u)
+    out, _ = compiled_steps(energy, fl.Tsit5(), fl.Adaptive(rtol=1e-9), 0.0, 3.0, u)
     flow = fl.Euclidean().flow(energy)
     for i in range(0, FEWEST, 100):
         exact = solve_ivp(flow.velocity, (0, 3), u[i], rtol=1e-12, atol=1e-13)
         assert np.abs(out[i] - exact.y[:, -1]).max() < 1e-7
 
 
-def test_it_steps_aside_where_it_has_no_code():
+@pytest.mark.parametrize(
+    ("scheme", "dt", "change", "text"),
+    [
+        (fl.RK4(), fl.Adaptive(), lambda u: u, r"RK4\(\) has none with adaptive steps"),
+        (fl.DOP853(), fl.Adaptive(), lambda u: u, "DOP853.. has none with adaptive"),
+        (fl.ImplicitEuler(), 0.1, lambda u: u, r"take Rosenbrock\(\) or Tsit5\(\)"),
+        (fl.RK4(), 0.1, lambda u: u.astype("f4"), "NumPy arrays of float64"),
+        (fl.RK4(), 0.1, lambda u: np.zeros((3, 17)), "up to 16 coordinates, not 17"),
+        (
+            fl.Tsit5(),
+            fl.Adaptive(controller=fl.PID()),
+            lambda u: u,
+            r"controlled by PI\(\), not by PID",
+        ),
+    ],
+)
+def test_it_steps_aside_where_it_has_no_code(scheme, dt, change, text):
     energy, n = POTENTIALS["formula"]
-    u = cloud(FEWEST, n)
-    tight = fl.Adaptive(rtol=1e-8)
-    assert ensemble(energy, fl.RK4(), tight, 0.0, 1.0, u) is None
-    assert ensemble(energy, fl.DOP853(), tight, 0.0, 1.0, u) is None
-    assert ensemble(energy, fl.ImplicitEuler(), 0.1, 0.0, 1.0, u) is None
-    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 1.0, u[:5]) is None
-    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 1.0, u.astype("f4")) is None
+    u = change(cloud(FEWEST, n))
+    assert re.search(text, obstacle(energy, scheme, dt, u))
+    flow = fl.Euclidean(compiled=True).flow(energy)
+    with pytest.raises(TypeError, match=text):
+        flow.advance(scheme, dt, 0.0, 1.0, u, None)
+    many = np.resize(u, (FEWEST, u.shape[1]))
+    plain_flow = fl.Euclidean().flow(energy)
+    assert plain_flow.advance(scheme, dt, 0.0, 1.0, many, None) is None
+
+
+def test_functions_are_no_formulas():
     square = fl.Potential(lambda x: (x**2).sum(-1), gradient=lambda x: 2 * x)
-    assert ensemble(square, fl.RK4(), 0.1, 0.0, 1.0, u) is None
+    flow = fl.Euclidean(compiled=True).flow(square)
+    with pytest.raises(TypeError, match="must be a formula whose parameters"):
+        fl.solve(flow, [1.0], (0, 1), fl.Tsit5(), save_at=[1.0])
+
+
+def test_whether_steps_are_compiled_is_the_users_to_say():
+    energy = fl.Potential("x**2/2 + x**4/4")
+    with pytest.raises(
+        TypeError, match="`compiled` must be True, False or None, got 1"
+    ):
+        fl.Euclidean(compiled=1)
+    assert repr(fl.Euclidean(compiled=True)) == "Euclidean(compiled=True)"
+    many, one = np.ones((FEWEST, 1)), np.ones(1)
+    for choice, u, expected in (
+        (None, one, False),
+        (None, many, True),
+        (True, one, True),
+        (False, many, False),
+    ):
+        flow = fl.Euclidean(compiled=choice).flow(energy)
+        found = flow.advance(fl.RK4(), 0.1, 0.0, 1.0, u, None)
+        assert (found is not None) == expected
+    sol = fl.solve(fl.Euclidean(compiled=True).flow(energy), one, (0, 1), save_at=[1])
+    assert sol.stats["scheme"] == "Rosenbrock()"
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("b", [None, 5])
+def test_rosenbrock_steps_equal_the_plain_path(name, b):
+    energy, n = POTENTIALS[name]
+    u = cloud(5, n, 0.8)[0 if b is None else slice(None)]
+    for dt in (0.05, fl.Adaptive(rtol=1e-5)):
+        out, stats = compiled_steps(energy, fl.Rosenbrock(), dt, 0.5, 1.5, u)
+        if b is None:
+            flow = fl.Euclidean(compiled=False).flow(energy)
+            sol = fl.solve(flow, u, (0.5, 1.5), fl.Rosenbrock(), dt=dt, save_at=[1.5])
+            for key in ("jacobian_calls", *(() if dt == 0.05 else ("steps",))):
+                assert stats[key] == sol.stats[key]
+            expected = sol.u[-1]
+        else:
+            runs = [compiled_steps(energy, fl.Rosenbrock(), dt, 0.5, 1.5, v) for v in u]
+            expected = np.array([v for v, _ in runs])
+        assert np.abs(out - expected).max() <= 1e-13
+
+
+def test_rosenbrock_of_a_stiff_valley_in_a_rotated_frame_keeps_its_tolerance():
+    n = 6
+    Q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(n, n)))
+    A = (Q * 10.0 ** np.arange(n)) @ Q.T
+    energy = fl.quadratic(A) + fl.Potential("r**4/4") + fl.Potential("cos(3*x1) + 0*x6")
+    control = fl.Adaptive(rtol=1e-7, atol=1e-10)
+    flow = fl.Euclidean(compiled=True).flow(energy)
+    sol = fl.solve(flow, np.ones(n), (0, 2), dt=control, save_at=[2.0])
+    exact = solve_ivp(
+        flow.velocity, (0, 2), np.ones(n), "Radau", rtol=1e-11, atol=1e-13
+    )
+    assert np.abs(sol.u[-1] - exact.y[:, -1]).max() < 1e-7
+    assert sol.stats["steps"] < 1000
 
 
 def test_a_point_that_fails_leaves_the_failure_to_the_plain_path():
     energy, n = fl.Potential("-x**4/4"), 1
     u = np.full((FEWEST, n), 0.1)
     u[3] = 10.0
-    assert ensemble(energy, fl.RK4(), 0.1, 0.0, 5.0, u) is None
-    assert ensemble(energy, fl.Tsit5(), fl.Adaptive(), 0.0, 5.0, u) is None
+    assert compiled_steps(energy, fl.RK4(), 0.1, 0.0, 5.0, u) is None
+    assert compiled_steps(energy, fl.Tsit5(), fl.Adaptive(), 0.0, 5.0, u) is None
     few = fl.Adaptive(max_steps=3)
-    assert ensemble(energy, fl.Tsit5(), few, 0.0, 1.0, np.ones_like(u)) is None
+    assert compiled_steps(energy, fl.Tsit5(), few, 0.0, 1.0, np.ones_like(u)) is None
 
 
 def test_parameters_are_arguments_of_the_code(tmp_path, monkeypatch):
@@ -109,7 +187,7 @@ def test_parameters_are_arguments_of_the_code(tmp_path, monkeypatch):
     u = cloud(FEWEST, 1)
     for k in (1.0, 2.0, 3.0):
         energy = fl.Potential("k*x**2/2 + cos(x)", {"k": k})
-        out, _ = ensemble(energy, fl.RK4(), 0.1, 0.0, 0.3, u)
+        out, _ = compiled_steps(energy, fl.RK4(), 0.1, 0.0, 0.3, u)
         expected = plain(energy, fl.RK4(), 0.1, 0.0, 0.3, u)
         assert np.abs(out - expected).max() < 1e-14
     assert len(list((tmp_path / "flows").glob("flows_*.py"))) == 1
@@ -149,10 +227,10 @@ def test_old_sources_are_swept(tmp_path, monkeypatch):
 def test_without_a_home_the_code_is_compiled_in_memory():
     code = (
         "import numpy as np, flows as fl\n"
-        "from flows.spaces.ensemble import ensemble\n"
+        "from flows.spaces.compiled_steps import compiled_steps\n"
         "u = np.ones((600, 1))\n"
         "F = fl.Potential('x**2/2 + x**4')\n"
-        "print(ensemble(F, fl.Euler(), 0.1, 0.0, 0.1, u)[0][5, 0])\n"
+        "print(compiled_steps(F, fl.Euler(), 0.1, 0.0, 0.1, u)[0][5, 0])\n"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": "/nonexistent", "HOME": "/dev/null"}
     done = subprocess.run(

@@ -1,20 +1,21 @@
-"""Sources of the compiled steps of many points; see ``ensemble``.
+"""Sources of the compiled steps; see ``compiled_steps``.
 
-The step of a Runge-Kutta scheme is written out for a formula, a dimension and a
-tableau; the loops around it, with the controller of the loop, are the same for all.
+The step of a scheme is written out for a formula, a dimension and a tableau, by
+``compiled_stages``; the loops around it, with the controller of the loop, are the same
+for all.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
+from flows.spaces.compiled_stages import explicit_source, rosenbrock_source
 from flows.symbolic import Constant, QuadraticField, scalar_programs
 
-__all__ = ["ensemble_source"]
+__all__ = ["compiled_source"]
 
-# Points stepped side by side, and points handed to a thread at once.
-LANES, PIECE = 32, 512
+# Points stepped side by side by explicit schemes.
+LANES = 32
 
 HEADER = """
 import math
@@ -177,112 +178,98 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
 """
 
 
-def ensemble_source(
-    functional: Any, table: Any, n: int
+def compiled_source(
+    functional: Any, table: Any, n: int, lanes: int
 ) -> tuple[str, tuple[float, ...]] | None:
     """Source of the kernels ``fixed`` and ``adaptive``, and the numbers p they take.
 
-    None when a potential has no formula, or a parameter is no number.
+    Parameters
+    ----------
+    functional : Energy
+        Potentials.
+    table : Tableau or LinearTableau
+    n : int
+        Number of coordinates.
+    lanes : int
+        Points stepped side by side.
+
+    Returns
+    -------
+    pair or None
+        None when a potential has no formula, or a parameter is no number.
     """
-    slope = slope_source(functional, n)
-    if slope is None:
+    numbers = numbers_of(functional, n)
+    if numbers is None:
         return None
-    return HEADER + slope[0] + step_source(table, n) + KERNELS, slope[1]
+    size = f"d, LANES, PIECE = {n}, {lanes}, {16 * lanes}\n\n\n"
+    parts = [HEADER, size, function_source(functional, n, "slope")]
+    if hasattr(table, "couplings"):
+        timed = functional.depends_on_time
+        parts += [
+            function_source(functional, n, "hessian"),
+            rosenbrock_source(table, n, timed),
+        ]
+    else:
+        parts.append(explicit_source(table, n))
+    return "".join([*parts, KERNELS]), tuple(x for term in numbers for x in term)
 
 
-def slope_source(functional: Any, n: int) -> tuple[str, tuple[float, ...]] | None:
-    """Source of ``slope(x1, .., t, p)`` = -grad V, and the numbers p.
+def numbers_of(functional: Any, n: int) -> list[list[float]] | None:
+    """The numbers that each term takes: A and b, or its scale and parameters.
 
     None when a potential has no formula, or a parameter is no number.
     """
-    x = ", ".join(f"x{j}" for j in range(n))
-    texts: list[str] = []
-    lines: list[list[str]] = [[] for _ in range(n)]
-    body: list[str] = []
-    p: list[float] = []
-    for i, term in enumerate(functional.terms):
+    numbers: list[list[float]] = []
+    for term in functional.terms:
         function = term.function
         if isinstance(function, Constant):
-            continue
-        at = len(p)
-        if isinstance(function, QuadraticField):
+            numbers.append([])
+        elif isinstance(function, QuadraticField):
             A, b = term.scale * function.matrix(n), term.scale * function.linear(n)
-            p += [*A.ravel(), *b]
-            for j in range(n):
-                form = " + ".join(f"p[{at + n * j + k}]*x{k}" for k in range(n))
-                lines[j].append(f"({form} - p[{at + n * n + j}])")
-            continue
-        expr = function.inner_expr(n)
-        values = function.parameters or {}
-        if expr is None:
-            return None
-        text, names = scalar_programs.scalar_source(expr, n, f"gradient{i}")
-        if not all(isinstance(values[name], float) for name in names):
-            return None
-        p += [term.scale, *(values[name] for name in names)]
-        numbers = "".join(f", p[{at + 1 + k}]" for k in range(len(names)))
-        texts.append(f"@compiled\n{text}")
-        body.append(f"g{i} = gradient{i}({x}, t{numbers})")
-        for j in range(n):
-            lines[j].append(f"p[{at}]*g{i}[{j}]")
-    slopes = (f"-({' + '.join(line) or '0.0'})" for line in lines)
-    body.append(f"return ({', '.join(slopes)},)")
-    head = f"@compiled\ndef slope({x}, t, p):\n    "
-    return "\n".join([*texts, head + "\n    ".join(body) + "\n"]), tuple(p)
+            numbers.append([*A.ravel(), *b])
+        else:
+            values = [v for _, v in sorted((function.parameters or {}).items())]
+            if function.inner_expr(n) is None:
+                return None
+            if not all(isinstance(v, float) for v in values):
+                return None
+            numbers.append([term.scale, *values])
+    return numbers
 
 
-@lru_cache(maxsize=64)
-def step_source(table: Any, n: int) -> str:
-    """Source of one step of all lanes, and of the slopes where they are.
-
-    ``attempt(x, k, t, h, p, y, e, f)`` steps from x with slopes k to y; e is the error
-    and f the last slope. It is one loop of plain arithmetic, which LLVM turns into
-    vector instructions.
-    """
-
-    def row(name: str, at: str) -> str:
-        return ", ".join(f"{name}[{j}, {at}]" for j in range(n))
-
-    def names(name: str) -> str:
-        return ", ".join(f"{name}_{j}" for j in range(n)) + ","
-
-    def combined(row: Any, j: int) -> str:
-        return " + ".join(f"(h[i]*{a!r})*k{s}_{j}" for s, a in row)
-
-    body = [f"{names('x')} = {row('x', 'i')},", f"{names('k0')} = {row('k', 'i')},"]
-    point = "x"
-    for s, (c, coefficients) in enumerate(table.stages):
-        point = f"y{s}"
-        body += [
-            f"{point}_{j} = x_{j} + ({combined(coefficients, j)})" for j in range(n)
-        ]
-        arguments = ", ".join(f"{point}_{j}" for j in range(n))
-        body.append(f"{names(f'k{s + 1}')} = slope({arguments}, t[i] + {c!r}*h[i], p)")
-    if not table.fsal:
-        body += [f"y_{j} = x_{j} + ({combined(table.weights, j)})" for j in range(n)]
-        point = "y"
-    last = len(table.stages)
-    for j in range(n):
-        if table.error:
-            body.append(f"e[{j}, i] = {combined(table.error, j)}")
-        body += [f"y[{j}, i] = {point}_{j}", f"f[{j}, i] = k{last}_{j}"]
-    at = ", ".join(f"x[{j}, i]" for j in range(n))
-    one = [f"def slope_of(x, i, t, p, k):\n    values = slope({at}, t, p)"]
-    one += [f"    k[{j}, i] = values[{j}]" for j in range(n)]
-    return "\n".join(
-        [
-            f"d, fsal, stages = {n}, {table.fsal!r}, {len(table.stages)}",
-            f"LANES, PIECE = {LANES}, {PIECE}\n\n",
-            "@compiled",
-            "def attempt(x, k, t, h, p, y, e, f):",
-            "    for i in range(LANES):",
-            *(f"        {line}" for line in body),
-            "\n\n@compiled",
-            *one,
-            "\n\n@compiled",
-            "def slopes(x, t, p, k):",
-            "    for i in range(LANES):",
-            "        slope_of(x, i, t[i], p, k)",
-            "",
-        ]
-    )
+def function_source(functional: Any, n: int, name: str) -> str:
+    """Source of ``slope(x1, .., t, p)``, -grad V, or of ``hessian``, its triangle."""
+    second = name == "hessian"
+    x = ", ".join(f"x{j}" for j in range(n))
+    cells = [(i, j) for i in range(n) for j in range(i + 1 if second else 1)]
+    sums: list[list[str]] = [[] for _ in cells]
+    texts: list[str] = []
+    body: list[str] = []
+    at = 0
+    for i, (term, numbers) in enumerate(
+        zip(functional.terms, numbers_of(functional, n) or (), strict=True)
+    ):
+        function = term.function
+        if isinstance(function, QuadraticField):
+            for line, (row, column) in zip(sums, cells, strict=True):
+                if second:
+                    line.append(f"p[{at + n * row + column}]")
+                    continue
+                form = " + ".join(f"p[{at + n * row + k}]*x{k}" for k in range(n))
+                line.append(f"({form} - p[{at + n * n + row}])")
+        elif numbers:
+            text, used = scalar_programs.scalar_source(
+                function.inner_expr(n), n, f"{name}{i}", second
+            )
+            names = sorted(function.parameters or {})
+            given = "".join(f", p[{at + 1 + names.index(key)}]" for key in used)
+            texts.append(f"@compiled\n{text}")
+            body.append(f"g{i} = {name}{i}({x}, t{given})")
+            for k, line in enumerate(sums):
+                line.append(f"p[{at}]*g{i}[{k}]")
+        at += len(numbers)
+    sign = "" if second else "-"
+    values = (f"{sign}({' + '.join(line) or '0.0'})" for line in sums)
+    body.append(f"return ({', '.join(values)},)")
+    head = f"@compiled\ndef {name}({x}, t, p):\n    "
+    return "\n".join([*texts, head + "\n    ".join(body) + "\n\n\n"])
