@@ -7,6 +7,7 @@ for all.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flows.spaces.compiled_stages import explicit_source, rosenbrock_source
@@ -27,6 +28,19 @@ compiled = numba.njit(error_model="numpy", nogil=True, cache=CACHE)
 parallel = numba.njit(error_model="numpy", nogil=True, parallel=True, cache=CACHE)
 """
 
+
+def horner(coefficients: list[float], x: str) -> str:
+    """A polynomial in ``x``, the constant first."""
+    *rest, text = map(repr, coefficients)
+    for c in reversed(rest):
+        text = f"({text}*{x} + {c})"
+    return text
+
+
+# Steps of all lanes with the controller of ``control.PI``. ``powers`` has log x in
+# ``logs`` and x^a exp(out) in ``out``, to the last bits, in loops without calls that
+# LLVM turns into vector instructions: log m = 2 atanh((m - 1)/(m + 1)) for the mantissa
+# m, exp by its Taylor polynomial.
 KERNELS = """
 @parallel
 def fixed(u, out, t0, h, n, p):
@@ -34,14 +48,17 @@ def fixed(u, out, t0, h, n, p):
     for b in numba.prange(blocks):
         low = b * LANES
         m = min(LANES, u.shape[0] - low)
-        x, k, e = np.ones((d, LANES)), np.empty((d, LANES)), np.empty((d, LANES))
+        x, k, y = np.ones((d, LANES)), np.ones((d, LANES)), np.ones((d, LANES))
+        e, f = np.ones((d, LANES)), np.ones((d, LANES))
         t, size = np.full(LANES, t0), np.full(LANES, h)
         for i in range(m):
             for j in range(d):
                 x[j, i] = u[low + i, j]
         slopes(x, t, p, k)
         for s in range(n):
-            attempt(x, k, t, size, p, x, e, k)
+            attempt(x, k, t, size, p, y, e, f)
+            # Outputs that are inputs would keep LLVM from vector instructions.
+            x, y, k, f = y, x, f, k
             t[:] = t0 + (s + 1) * h
             if not fsal:
                 slopes(x, t, p, k)
@@ -83,6 +100,36 @@ def first(x, k, i, t, span, p, order, rtol, atol, y, f):
     return h if h > 0.0 else min(1e-6, span)
 
 
+@compiled
+def norms(e, x, y, rtol, atol, out):
+    for i in range(LANES):
+        out[i] = norm(e, x, y, i, rtol, atol)
+
+
+@compiled
+def powers(x, whole, mantissa, a, logs, out):
+    number, scale = whole.view(np.float64), mantissa.view(np.float64)
+    for i in range(LANES):
+        number[i] = x[i]
+    for i in range(LANES):
+        mantissa[i] = (whole[i] & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000
+        whole[i] = (whole[i] >> 52) - 1023
+    for i in range(LANES):
+        big = 1.0 if scale[i] > 1.4142135623730951 else 0.0
+        m = scale[i] * (1.0 - 0.5 * big)
+        s = (m - 1.0) / (m + 1.0)
+        q = s * s
+        logs[i] = (whole[i] + big) * 0.6931471805599453 + 2.0 * s * (LOGARITHM)
+    for i in range(LANES):
+        z = min(max(a * logs[i] + out[i], -700.0), 700.0)
+        k = math.floor(z * 1.4426950408889634 + 0.5)
+        s = (z - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10
+        out[i] = EXPONENTIAL
+        whole[i] = (np.int64(k) + 1023) << 52
+    for i in range(LANES):
+        out[i] *= number[i]
+
+
 @parallel
 def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
     order, q = orders
@@ -96,7 +143,10 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
         e, f = np.ones((d, LANES)), np.ones((d, LANES))
         # A lane without a point goes on with steps of size 0.
         t, h, size = np.full(LANES, t0), np.zeros(LANES), np.zeros(LANES)
-        previous = np.ones(LANES)
+        ratio, factor = np.ones(LANES), np.ones(LANES)
+        # Logarithms of the last errors, and of those before.
+        logs, previous = np.zeros(LANES), np.zeros(LANES)
+        whole, mantissa = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
         who, bad = np.full(LANES, -1), np.zeros(LANES, np.int64)
         again, landing = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
         waiting, active = begin, 0
@@ -108,7 +158,7 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
                     active += 1
                     for j in range(d):
                         x[j, i] = u[who[i], j]
-                    t[i], previous[i], bad[i], again[i] = t0, 1.0, 0, False
+                    t[i], previous[i], bad[i], again[i] = t0, 0.0, 0, False
                     slope_of(x, i, t0, p, k)
                     counts[who[i], 2] = 1
                     h[i] = start
@@ -130,24 +180,24 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
             if active == 0 and waiting >= end:
                 break
             attempt(x, k, t, size, p, y, e, f)
+            norms(e, x, y, rtol, atol, ratio)
+            for i in range(LANES):
+                factor[i] = proportional / q * previous[i]
+            powers(ratio, whole, mantissa, -(integral + proportional) / q, logs, factor)
             for i in range(LANES):
                 if who[i] < 0:
                     continue
                 me = who[i]
                 counts[me, 2] += stages
-                ratio = norm(e, x, y, i, rtol, atol)
-                if ratio <= 1.0:
-                    if ratio == 0.0:
-                        factor = high
-                    else:
-                        factor = safety * ratio ** (-(integral + proportional) / q)
-                        factor *= previous[i] ** (proportional / q)
-                        factor = min(high, max(low, factor))
-                    grown = size[i] * (min(1.0, factor) if again[i] else factor)
+                if ratio[i] <= 1.0:
+                    grown = min(high, max(low, safety * factor[i]))
+                    if ratio[i] == 0.0:
+                        grown = high
+                    grown = size[i] * (min(1.0, grown) if again[i] else grown)
                     if size[i] < h[i] and not again[i]:
                         grown = max(grown, h[i])
                     else:
-                        previous[i] = max(ratio, 1e-4)
+                        previous[i] = max(logs[i], -9.210340371976182)
                     h[i] = min(grown, largest)
                     t[i] = stop if landing[i] else t[i] + size[i]
                     for j in range(d):
@@ -166,8 +216,9 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
                     continue
                 counts[me, 1] += 1
                 again[i] = True
-                if ratio < math.inf:
-                    h[i] = size[i] * min(0.9, max(low, safety * ratio ** (-1.0 / q)))
+                if ratio[i] < math.inf:
+                    shorter = safety * ratio[i] ** (-1.0 / q)
+                    h[i] = size[i] * min(0.9, max(low, shorter))
                 else:
                     bad[i] += 1
                     h[i] = 0.25 * size[i]
@@ -175,7 +226,9 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
                         counts[me, 3] = 1
                         who[i], size[i] = -1, 0.0
                         active -= 1
-"""
+""".replace("LOGARITHM", horner([1.0 / (2 * j + 1) for j in range(12)], "q")).replace(
+    "EXPONENTIAL", horner([1.0 / math.factorial(j) for j in range(14)], "s")
+)
 
 
 def compiled_source(
