@@ -20,7 +20,7 @@ lint: $(STAMP)/lint
 docs: $(STAMP)/docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-benchmarks: $(STAMP)/test
+benchmarks: $(STAMP)/benchmarks
 	$(BIN)/python -m tests.benchmarks
 
 $(STAMP)/venv:
@@ -37,6 +37,10 @@ $(STAMP)/core: $(STAMP)/venv pyproject.toml constraints.txt
 
 $(STAMP)/test: $(STAMP)/core
 	$(PIP) -e '.[torch,test]'
+	touch $@
+
+$(STAMP)/benchmarks: $(STAMP)/core
+	$(PIP) -e '.[torch,benchmarks]'
 	touch $@
 
 $(STAMP)/lint: $(STAMP)/core
