@@ -24,8 +24,9 @@ import flows as fl
 from flows.flow import Flow, Step
 from flows.linear import NewtonFailure, Operator, Tridiagonal
 from flows.loop import Runner
-from flows.schemes import bdf, radau, rosenbrock
+from flows.schemes import bdf, radau
 from flows.schemes.linearized import time_slope
+from flows.schemes.tableaus import RODASP
 
 LINEARIZED = [fl.Radau(), fl.Rosenbrock(), fl.Exponential()]
 
@@ -41,8 +42,8 @@ def rosenbrock_matrices():
     """alpha, gamma and the two rows of weights, from the transformed coefficients."""
     C, a = np.zeros((6, 6)), np.zeros((6, 6))
     for i in range(6):
-        C[i, :i], a[i, :i] = rosenbrock.COUPLINGS[i], rosenbrock.STAGES[i]
-    gamma = np.linalg.inv(np.eye(6) / rosenbrock.GAMMA - C)
+        C[i, :i], a[i, :i] = RODASP.couplings[i], RODASP.stages[i]
+    gamma = np.linalg.inv(np.eye(6) / RODASP.gamma - C)
     lower = a[5] @ gamma
     return a @ gamma, gamma, (a[5] + np.eye(6)[5]) @ gamma, lower
 
@@ -77,8 +78,8 @@ def test_rosenbrock_satisfies_its_order_conditions():
     alpha, gamma, b, lower = rosenbrock_matrices()
     beta = alpha + gamma
     a, e = alpha.sum(axis=1), np.ones(6)
-    np.testing.assert_allclose(a, rosenbrock.TIMES, atol=1e-14)
-    np.testing.assert_allclose(gamma.sum(axis=1), rosenbrock.SLOPES, atol=1e-14)
+    np.testing.assert_allclose(a, RODASP.times, atol=1e-14)
+    np.testing.assert_allclose(gamma.sum(axis=1), RODASP.slopes, atol=1e-14)
 
     def third(w):
         return [

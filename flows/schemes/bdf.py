@@ -12,6 +12,7 @@ from flows.arrays import all_finite, is_array, namespace, rms
 from flows.flow import Step
 from flows.linear import NewtonFailure
 from flows.schemes.base import Scheme
+from flows.schemes.chord import chord, has_chord
 
 if TYPE_CHECKING:
     from flows.flow import Flow, Memory
@@ -128,17 +129,18 @@ class BDF(Scheme):
         # A polynomial through k + 1 states for the estimate needs k former ones.
         k = tame(distances, past.order) if len(past.steps) >= self.order else 0
         if not k or (k == 1 and past.order > 1):
-            v, error, newton = one_step(flow, t, u, h, past.newton)
+            v, error, newton = one_step(flow, t, u, h, past.newton[:1])
             kept = past.after(u, h, past.order, self.order, newton)
             return Step(v, error, kept, {"resolvent_calls": len(ROWS)}, 4)
         predicted = extrapolated(u, past.states, distances, k)
         weights, inverse = formula(distances[:k])
         w = weighted(u, past.states, weights)
-        v, newton, calls = solved(flow, t + h, w, inverse, predicted, past.newton)
-        error = (inverse / distances[k]) * (v - predicted)
+        share = inverse / distances[k]
+        v, newton, work = solved(flow, t + h, w, inverse, predicted, share, past.newton)
+        error = share * (v - predicted)
         best = self.chosen(u, v, past, distances, k, error)
         kept = past.after(u, h, best, self.order, newton)
-        return Step(v, error, kept, {"resolvent_calls": calls}, k + 1)
+        return Step(v, error, kept, work, k + 1)
 
     def chosen(
         self, u: Array, v: Array, past: Past, distances: list[Any], k: int, error: Array
@@ -221,19 +223,27 @@ def measure(v: Array) -> Array:
 
 
 def solved(
-    flow: Flow, t: Any, w: Array, part: Any, guess: Array, newton: Memory
-) -> tuple[Array, Memory, int]:
-    """The resolvent from the extrapolated state, or from the last one if that fails."""
+    flow: Flow, t: Any, w: Array, part: Any, guess: Array, share: Any, newton: Memory
+) -> tuple[Array, Memory, dict[str, int]]:
+    """The implicit step from the extrapolated state, or from the last one.
+
+    ``newton`` is the last state, and where ``chord`` took its matrix.
+    """
+    work: dict[str, int] = {}
     if all_finite(guess):
+        if has_chord(flow, w):
+            v, place, work = chord(flow, t, w, part, guess, share, newton[1:])
+            if v is not None:
+                return v, (v, *place), work
         try:
             v, kept = flow.resolvent(t, w, part, (guess,))
         except (NewtonFailure, np.linalg.LinAlgError):
             pass
         else:
             if all_finite(v):
-                return v, kept, 1
-    v, kept = flow.resolvent(t, w, part, newton)
-    return v, kept, 2
+                return v, kept, {**work, "resolvent_calls": 1}
+    v, kept = flow.resolvent(t, w, part, newton[:1])
+    return v, kept, {**work, "resolvent_calls": 2}
 
 
 def one_step(

@@ -22,7 +22,7 @@ from flows.flow import Flow, Memory
 from flows.linear import NewtonFailure
 from flows.spaces.cloud import drift_at
 from flows.spaces.compiled_steps import FEWEST, compiled_steps, obstacle
-from flows.spaces.jacobians import chosen
+from flows.spaces.jacobians import Krylov, chosen
 from flows.spaces.kinks import kink_prox
 from flows.spaces.pointwise import Functions, minimize_move, pointwise_prox
 from flows.spaces.single import MOST_COORDINATES, single_move
@@ -156,6 +156,11 @@ class EuclideanFlow(VectorFlow):
     def jacobian(self, t: Any, u: Array) -> Any:
         """-M^{-1} Hess V, in the form that ``Euclidean(jacobian=...)`` says."""
         return self.structure(u).jacobian(self, t, u)
+
+    def linearizable(self, u: Array) -> bool:
+        """Whether a scheme may solve implicit steps with ``jacobian`` by itself."""
+        smooth = not self.kinked and type(self).velocity is EuclideanFlow.velocity
+        return smooth and not isinstance(self.structure(u), Krylov)
 
     @cached_property
     def kinked(self) -> bool:
@@ -360,7 +365,6 @@ class QuadraticFlow(EuclideanFlow):
     """M dx/dt = g - A x: everything is known in the eigenbasis of M^{-1} A."""
 
     _cache: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
 
@@ -430,6 +434,10 @@ class QuadraticFlow(EuclideanFlow):
             return xp.where(a == 0.0, h + 0.0 * a, -xp.expm1(-safe * h) / safe)
 
         return self._spectral(u, lambda a: xp.exp(-a * h), integral)
+
+    def linearizable(self, u: Array) -> bool:
+        """No: the implicit steps are formulas."""
+        return False
 
     def stable_step(self, t: Any, u: Array) -> float:
         """2 / largest eigenvalue of M^{-1} A."""
