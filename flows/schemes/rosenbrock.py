@@ -18,6 +18,7 @@ __all__ = ["Rosenbrock"]
 
 Array = Any
 
+
 @dataclass(frozen=True)
 class Rosenbrock(Scheme):
     """Linearly implicit scheme of six stages: RODASP.

@@ -365,6 +365,7 @@ class QuadraticFlow(EuclideanFlow):
     """M dx/dt = g - A x: everything is known in the eigenbasis of M^{-1} A."""
 
     _cache: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
 
