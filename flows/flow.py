@@ -105,6 +105,9 @@ class Flow:
         Back to the manifold after a step.
     discrete_gradient_step(t, u, h, memory) -> (v, memory)
         A dissipative step of the space's own.
+    advice(problem) -> str or None
+        What to try when a run ends with "outside", a state that is not admitted, or
+        with "max_steps"; None for the usual advice.
     default() -> (name of a scheme, dt or None)
         What ``solve`` takes when the user names neither; None is ``Adaptive()``. A
         name, because spaces do not know the schemes.
@@ -150,6 +153,7 @@ class Flow:
         def discrete_gradient_step(
             self, t: float, u: Array, h: float, memory: Memory
         ) -> tuple[Array, Memory]: ...
+        def advice(self, problem: str) -> str | None: ...
         def default(self) -> tuple[str, float | None]: ...
         def advance(
             self, scheme: Any, dt: float, t0: float, t1: float, u: Array, rng: Any

@@ -329,7 +329,7 @@ def test_functions_that_are_not_of_matrices_are_refused(V, match):
     ("space", "u0", "match"),
     [
         (fl.Sphere(), 2 * X3, r"not on the unit sphere.*off by 1; give u0 / np.linalg"),
-        (fl.Sphere(), np.ones((2, 2, 2)), r"Sphere takes \(n,\)"),
+        (fl.Sphere(), np.ones((2, 2, 2)), r"Sphere\(\) takes \(n,\), one unit"),
         (fl.Stiefel(3, 2), np.ones((3, 2)), r"entries up to 3; give np.linalg.qr"),
         (fl.Stiefel(3, 2), np.eye(3), r"takes \(3, 2\), one matrix"),
         (fl.Matrices(3, 2), np.ones(6), r"has shape \(6,\); Matrices\(3, 2\) takes"),

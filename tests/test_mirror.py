@@ -344,11 +344,24 @@ def test_maps_that_do_not_belong_together_are_refused(changes, match):
         )
 
 
+def test_a_path_that_leaves_the_chart_is_told_what_a_mirror_can_do():
+    flow = fl.Mirror.burg().flow(fl.Potential("-x - y"))
+    for dt in (0.1, fl.Adaptive()):
+        with pytest.raises(fl.SolveError, match=r"run earlier.*positive") as e:
+            fl.solve(flow, np.ones(2), (0, 5), fl.RK4() if dt == 0.1 else None, dt=dt)
+        assert "fl.bounds" not in str(e.value)
+        # x' = x^2 from 1 grows beyond all bounds at t = 1.
+        assert 0.9 < e.value.solution.t[-1] <= 1.0
+
+
 def test_a_map_must_be_callable_and_a_map():
     with pytest.raises(TypeError, match="`inverse` of a MirrorMap must be callable"):
         sinh_map(inverse=3)
-    with pytest.raises(TypeError, match=r"must be a MirrorMap.*Mirror\.simplex"):
-        fl.Mirror("simplex")
+    for wrong in ((), ("simplex",)):
+        with pytest.raises(
+            TypeError, match=r"Write Mirror\.simplex.*MirrorMap of your"
+        ):
+            fl.Mirror(*wrong)
     with pytest.raises(ValueError, match="above 1"):
         fl.Mirror.p_norm(1)
     with pytest.raises(TypeError, match="number above 1"):

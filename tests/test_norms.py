@@ -254,7 +254,7 @@ def test_what_has_no_meaning_is_refused():
         sign.flow(fl.Potential("x"), drift=lambda x: x)
     with pytest.raises(TypeError, match="SteepestDescent cannot represent"):
         sign.flow(fl.Entropy(1.0))
-    with pytest.raises(TypeError, match="`norm` must be a norm"):
+    with pytest.raises(TypeError, match=r"`norm` must be fl\.norms\.l1"):
         fl.SteepestDescent("linf")
     with pytest.raises(TypeError, match="`unit_speed` must be True or False"):
         fl.SteepestDescent(fl.norms.linf(), 1)
@@ -305,3 +305,23 @@ def test_spaces_pickle_and_print_as_typed():
         assert repr(eval(f"fl.{space!r}".replace("(norms", "(fl.norms"))) == repr(space)
     p = pickle.loads(pickle.dumps(fl.problems.greedy_flow()))
     assert np.array_equal(p.exact(1.3), fl.problems.greedy_flow().exact(1.3))
+
+
+@pytest.mark.parametrize(
+    ("norm", "u0"),
+    [
+        (fl.norms.spectral(2, 2), [[2.0, 1.0], [0.0, 1.0]]),
+        (fl.norms.linf(), [2.0, 1.0]),
+    ],
+)
+def test_adaptive_steps_that_shrink_at_a_jump_ask_for_a_number_dt(norm, u0):
+    flow = fl.SteepestDescent(norm).flow(fl.quadratic())
+    with pytest.raises(fl.SolveError, match=r"directions of .* jump.*dt=0\.01") as e:
+        fl.solve(
+            flow,
+            np.array(u0),
+            (0, 5),
+            fl.DormandPrince(),
+            dt=fl.Adaptive(max_steps=500),
+        )
+    assert "stiff" not in str(e.value)

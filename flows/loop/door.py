@@ -23,6 +23,7 @@ from flows.control import Adaptive, count_steps, positive
 from flows.energies import Energy
 from flows.loop.ends import together
 from flows.loop.runner import State
+from flows.loop.slopes import check_slopes
 from flows.random import Stream, as_seed
 from flows.schemes import require, scheme_named
 from flows.solution import Solution, nan_energy
@@ -215,6 +216,7 @@ def first_call(flow: Any, t: float, z: Array, finite: bool = True) -> None:
             raise TypeError("`energy` returned None; did you forget `return`?")
         if np.isnan(to_numpy(value)).any():
             raise ValueError(nan_energy(flow, t, u))
+    check_slopes(flow, t, z)
 
 
 def check_velocity(flow: Any, t: float, u: Array, finite: bool) -> None:

@@ -48,6 +48,8 @@ Array = Any
 NEGATIVE = 1e-3
 MOST_HALVINGS = 8
 MOST_SHRINKS = 10
+# Inner solves that may fail before the time gained between them is looked at.
+MOST_FAILURES = 30
 # A step that fails may not shrink to fewer of the least steps.
 CREEP = 64
 START = (1.0, 1.0, 0.0, 0.0)
@@ -89,6 +91,8 @@ class Runner:
     mass: float | None = None
     scale: float = 1.0
     end: float = math.inf
+    failures: int = 0
+    mark: float = 0.0
 
     def __post_init__(self) -> None:
         # A saved slope belongs to the coefficients and the point it was taken at: a
@@ -248,15 +252,20 @@ class Runner:
         middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
         return self.halving(middle, 0.5 * h, t, done, depth + 1)
 
+    def advice(self, problem: str) -> str | None:
+        """What the flow itself says about a ``problem``, as of ``Flow.advice``."""
+        own = getattr(self.flow, "advice", None)
+        return None if own is None else own(problem)
+
     def hint(self, problem: str) -> str:
         """What to try after ``problem``."""
         adaptive = isinstance(self.dt, Adaptive)
         if "ends outside" in problem:
             smaller = "" if adaptive else "Take a smaller dt, or Adaptive(). "
-            return (
-                f"{smaller}Where the flow itself leaves these states, "
-                "fl.bounds.projection lets it rest on a bound and "
-                "fl.bounds.logarithm keeps it inside."
+            return smaller + (
+                self.advice("outside")
+                or "Where the flow itself leaves these states, fl.bounds.projection "
+                "lets it rest on a bound and fl.bounds.logarithm keeps it inside."
             )
         if "negative" in problem:
             return (
@@ -266,6 +275,11 @@ class Runner:
             )
         if "mass" in problem:
             return "Is the velocity in conservation form?"
+        if adaptive and "not solved" in problem:
+            return (
+                "Shorter steps do not help: end the run earlier, for instance by "
+                "`until`, or check the energy there."
+            )
         if adaptive:
             return (
                 "Shorter steps do not help: the velocity is not defined beyond this "
@@ -329,12 +343,25 @@ class Runner:
                 if not problem and control.atol == 0.0:
                     reason += " (`atol` is 0: a component that is 0 allows no error)"
                 h = 0.25 * size
+                if step is None and self.hopeless(state.t, remaining, control):
+                    raise StepFailure(f"{reason}. {self.hint(reason)}")
                 # Else short accepted steps might creep up to it for ever.
                 if bad > MOST_SHRINKS or h < CREEP * spacing(state.t):
                     raise StepFailure(f"{reason}. {self.hint(reason)}")
             else:
                 reason = "the error estimate stays above the tolerance"
                 h = size * control.controller.shrink(ratio, self.exponent(step))
+
+    def hopeless(self, t: float, remaining: float, control: Adaptive) -> bool:
+        """Whether inner solves fail too often for ``max_steps`` to reach the end."""
+        if not self.failures:
+            self.mark = t
+        self.failures += 1
+        if self.failures < MOST_FAILURES:
+            return False
+        gained, self.failures = t - self.mark, 0
+        far = MOST_FAILURES * remaining
+        return math.isfinite(far) and gained * control.max_steps < far
 
     def exponent(self, step: Step | None) -> int:
         """Exponent of h in the error estimate of ``step``."""
@@ -406,7 +433,8 @@ class Runner:
             f"Adaptive(max_steps={control.max_steps}) is used up at "
             f"t = {t:.6g} with steps of {h:.3g}. "
             + (
-                "The problem may be stiff: try an implicit scheme such as "
+                self.advice("max_steps")
+                or "The problem may be stiff: try an implicit scheme such as "
                 "TRBDF2(), or raise `max_steps`."
                 if stiff
                 else "Loosen `rtol`, or raise `max_steps`."

@@ -9,7 +9,7 @@ import numpy as np
 
 from flows.arrays import array_like, dtype_name, to_numpy
 from flows.linear import NewtonFailure
-from flows.schemes.discrete_gradient import column, members
+from flows.schemes.segments import column, members
 
 if TYPE_CHECKING:
     from flows.flow import Flow

@@ -4,61 +4,33 @@ With v(x) = -grad F(x), the rule s_k, w_k on [0, 1] and c the defect of the quad
 
     R(d) = (1 + h kappa) d - h sum_k w_k v(x + s_k d) = 0,    kappa = c / <d, d>,
     c = F(x + d) - F(x) + <sum_k w_k v(x + s_k d), d>.
-
-Numbers that belong to a member of a batch (energies, products, step sizes) are NumPy
-arrays (b,), of shape () for one state.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.arrays import (
-    array_like,
-    dtype_name,
-    is_array,
-    namespace,
-    to_numpy,
-    unrecorded,
-)
+from flows.arrays import array_like, is_array, namespace, unrecorded
 from flows.flow import offers
 from flows.linear import NewtonFailure, count_iterations
-from flows.linear.operators import Operator, is_sparse, transpose
+from flows.linear.operators import transpose
 from flows.linear.shifted import shifted
 from flows.schemes.base import describe
+from flows.schemes.branch import Branch
+from flows.schemes.segments import Segment, chosen, column, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flows.flow import Flow
-
-__all__ = ["Balance", "Linked", "column", "members"]
+__all__ = ["Balance", "Linked"]
 
 Array = Any
 ITERATIONS = 30
 HALVINGS = 16
-# Steps on the way to h, and the part of h where it begins.
-TRIALS = 40
-SMALLEST = 1e-4
-SHORTEST = 1.03
-
-
-def members(value: Any) -> np.ndarray:
-    """Numbers of the members as float64, (b,) or ()."""
-    return np.asarray(to_numpy(value), dtype=np.float64)
-
-
-def column(value: np.ndarray, u: Array) -> Any:
-    """Numbers of the members as factors of arrays like ``u``."""
-    if value.ndim == 0:
-        return float(value)
-    shape = (-1,) + (1,) * (u.ndim - 1)
-    return array_like(value.reshape(shape), u)
 
 
 class Values(NamedTuple):
@@ -75,56 +47,11 @@ class Values(NamedTuple):
 
 
 @dataclass(eq=False)
-class Balance:
+class Balance(Segment):
     """One step from x: the equation for d = y - x and its solution."""
 
-    flow: Flow
-    t: Any
-    x: Array
-    h: Any
-    rule: tuple[tuple[float, float], ...]
     guess: Callable[[], Array]
-    work: dict[str, int] = field(default_factory=lambda: {"velocity_calls": 0})
     residuals: list[float] = field(default_factory=list)
-    fraction: float = 1.0
-
-    @cached_property
-    def eps(self) -> float:
-        """Rounding unit of the state."""
-        return float(np.finfo(dtype_name(self.x)).eps)
-
-    @cached_property
-    def start(self) -> np.ndarray:
-        """Energy at x."""
-        return members(self.flow.energy(self.t, self.x))
-
-    @cached_property
-    def reach(self) -> np.ndarray:
-        """Length of x, whose rounding limits what can be asked of d."""
-        return np.asarray(np.sqrt(self.inner(0.0 * self.x, self.x, self.x)))
-
-    @property
-    def step(self) -> np.ndarray:
-        """h of each member, or the part of it on the way to it."""
-        h = to_numpy(self.h)[..., 0] if is_array(self.h) and self.h.ndim else self.h
-        return members(h) * self.fraction
-
-    def velocity(self, u: Array) -> Array:
-        """The flow's velocity, counted."""
-        self.work["velocity_calls"] += 1
-        return self.flow.velocity(self.t, u)
-
-    def inner(self, d: Array, a: Array, b: Array) -> np.ndarray:
-        """The metric at the midpoint, where it may depend on the state."""
-        return members(self.flow.inner(self.x + 0.5 * d, a, b))
-
-    def mean_velocity(self, d: Array) -> Array:
-        """sum_k w_k v(x + s_k d)."""
-        total: Array = None
-        for s, w in self.rule:
-            v = self.velocity(self.x + s * d)
-            total = (w * v if w != 1.0 else v) if total is None else total + w * v
-        return total
 
     def values(self, d: Array, corrected: bool) -> Values:
         """The equation at d, without kappa unless ``corrected``."""
@@ -133,7 +60,7 @@ class Balance:
         safe = np.where(square > 0.0, square, 1.0)
         kappa = defect = noise = np.zeros_like(square)
         if corrected:
-            end = members(self.flow.energy(self.t, self.x + d))
+            end = self.end(d)
             noise = 8 * self.eps * (np.abs(self.start) + np.abs(end))
             defect = end - self.start + self.inner(d, mean, d)
             kappa = np.where(square > 0.0, defect / safe, 0.0)
@@ -145,54 +72,16 @@ class Balance:
         floor = floor + h * noise / np.sqrt(safe) if corrected else floor
         return Values(residual, size, floor, mean, square, kappa, defect, noise)
 
-    def jacobian(self, d: Array) -> Any:
-        """Derivative of the mean velocity by d, and the factor it still needs."""
-        try:
-            known = offers(self.flow, "jacobian")
-        except TypeError:
-            known = False
-        if not known:
-            return Operator(lambda w: self.difference(d, w), symmetric=False), 1.0
-        if len(self.rule) == 1:
-            ((s, w),) = self.rule
-            return self.flow.jacobian(self.t, self.x + s * d), s * w
-        parts = [
-            (s * w, self.flow.jacobian(self.t, self.x + s * d)) for s, w in self.rule
-        ]
-        return combined(parts), 1.0
-
-    def difference(self, d: Array, w: Array) -> Array:
-        """The same derivative along w by a central difference."""
-        scale = np.sqrt(self.inner(d, w, w))
-        size = self.reach + np.sqrt(self.inner(d, d, d))
-        size = np.where(size > 0.0, size, 1.0)
-        e = self.eps ** (1 / 3) * size / np.where(scale > 0.0, scale, 1.0)
-        shift = column(e, w) * w
-        change = self.mean_velocity(d + shift) - self.mean_velocity(d - shift)
-        return column(0.5 / e, w) * change
-
     def newton_step(self, d: Array, at: Values, corrected: bool) -> Array:
         """What Newton's method subtracts from d; kappa adds a matrix of rank one."""
         h = self.step
         q = 1.0 + h * at.kappa
         q = np.where(q == 0.0, self.eps, q)
-        J, factor = self.jacobian(d)
-        shift = column(h * factor / q, d)
-        try:
-            if isinstance(J, Operator):
-                # Differences are no better, and Newton's method asks for no more.
-                tol = 1e-3 if self.eps > 1e-10 else 1e-6
-                solver = (whole if at.size.ndim == 0 else shifted)(J, shift, d, tol=tol)
-            else:
-                solver = shifted(J, shift, d)
-            a = column(1.0 / q, d) * solver.solve(at.residual)
-            b = column(1.0 / q, d) * solver.solve(d) if corrected else a
-        except np.linalg.LinAlgError as error:
-            raise NewtonFailure(
-                f"the linear system has no solution: {error}"
-            ) from error
+        solver = self.solver(d, h / q)
+        a = column(1.0 / q, d) * solver.solve(at.residual)
         if not corrected:
             return a
+        b = column(1.0 / q, d) * solver.solve(d)
         gap = at.mean - self.velocity(self.x + d)
         square = np.where(at.square > 0.0, at.square, 1.0)
 
@@ -249,8 +138,8 @@ class Balance:
     def solve(self) -> Array:
         """The displacement d of the step.
 
-        Where Newton's method fails from rest it starts from ``guess``, and where that
-        fails too it is led there from smaller steps, one member after the other.
+        Where Newton's method fails from rest and from ``guess``, the step is sought
+        along ``Branch``.
         """
         d = namespace(self.x).zeros_like(self.x)
         bad = np.ones(self.start.shape, bool)
@@ -258,45 +147,16 @@ class Balance:
             try:
                 first = chosen(bad, self.guess(), d) if guessed else d
                 found, worse = self.corrected(first, bad)
-            except NewtonFailure:
+            except NewtonFailure as failure:
+                self.residuals.extend(failure.residuals)
                 continue
+            worse = bad & (worse | ~np.isfinite(self.end(found)))
             d, bad = chosen(bad & ~worse, found, d), worse
             if not bad.any():
                 break
-        for index in np.argwhere(bad):
-            one = np.zeros(bad.shape, bool)
-            one[tuple(index)] = True
-            d = self.led(chosen(one, 0.0 * d, d), one)
+        else:
+            d = chosen(bad, Branch(self).solve(bad), d)
         return self.balanced(d)
-
-    def led(self, d: Array, active: np.ndarray) -> Array:
-        """Solution at h from those at smaller steps, by adaptive continuation."""
-        reached, factor = 0.0, 4.0
-        for _ in range(TRIALS):
-            self.fraction = min(1.0, factor * max(reached, SMALLEST))
-            try:
-                if reached:
-                    trial, bad = self.newton(d, True, active)
-                else:
-                    trial, bad = self.corrected(d, active)
-            except NewtonFailure:
-                bad = active
-            if bad.any():
-                factor = math.sqrt(factor)
-                if factor < SHORTEST:
-                    # The branch of solutions turns back.
-                    break
-                continue
-            d = trial
-            if self.fraction == 1.0:
-                return d
-            reached, factor = self.fraction, min(4.0, factor**1.5)
-        last = f" with the residual {self.residuals[-1]:.3g}" if self.residuals else ""
-        raise NewtonFailure(
-            "Newton's method for the discrete gradient stopped at "
-            f"{self.fraction:.2g} h{last}",
-            self.residuals,
-        )
 
     def corrected(self, d: Array, active: np.ndarray) -> tuple[Array, np.ndarray]:
         """Solution of the equation, kappa included where it is above rounding."""
@@ -326,7 +186,7 @@ class Balance:
         h, square = self.step, self.inner(d, d, d)
 
         def gap(s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            end = members(self.flow.energy(self.t, self.x + column(s, d) * d))
+            end = self.end(column(s, d) * d)
             return end - self.start + s * s * square / h, end
 
         s = np.ones(square.shape)
@@ -422,54 +282,3 @@ class Linked:
             return None
         solver = shifted(J, 0.5 * own.h, self.d)
         return lambda vectors: [solver.solve(vectors[0])]
-
-
-def chosen(mask: np.ndarray, a: Array, b: Array) -> Array:
-    """a for the members of the mask, b for the others."""
-    if mask.ndim == 0:
-        return a if mask else b
-    wide = array_like(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a) != 0
-    return namespace(a).where(wide, a, b)
-
-
-@dataclass(frozen=True, eq=False)
-class Whole:
-    """A solver of flat vectors, for states of several axes that are one member."""
-
-    flat: Any
-
-    def solve(self, r: Array) -> Array:
-        """The solution, of the shape of r."""
-        xp = namespace(r)
-        return xp.reshape(self.flat.solve(xp.reshape(r, (-1,))), r.shape)
-
-
-def whole(J: Operator, c: Any, like: Array, *, tol: float) -> Any:
-    """``shifted`` for an operator that couples all entries of the state."""
-    xp, shape = namespace(like), like.shape
-
-    def flat(f: Any) -> Any:
-        return lambda v: xp.reshape(f(xp.reshape(v, shape)), (-1,))
-
-    given = J.preconditioner
-    made = None if given is None else lambda c, r: flat(lambda v: given(c, v))(r)
-    operator = Operator(flat(J.product), J.symmetric, made)
-    return Whole(shifted(operator, c, xp.reshape(like, (-1,)), tol=tol))
-
-
-def combined(parts: list[tuple[float, Any]]) -> Any:
-    """Weighted sum of Jacobians of one kind."""
-    c, first = parts[0]
-    if isinstance(first, Operator):
-        return Operator(
-            lambda v: sum(c * J.product(v) for c, J in parts),
-            symmetric=first.symmetric,
-            preconditioner=first.preconditioner,
-        )
-    if hasattr(first, "diagonal") and hasattr(first, "lower") and not is_sparse(first):
-        names = ("lower", "diagonal", "upper")
-        return type(first)(*(sum(c * getattr(J, n) for c, J in parts) for n in names))
-    total = c * first
-    for c, J in parts[1:]:
-        total = total + c * J
-    return total

@@ -128,7 +128,8 @@ class Gonzalez(DiscreteGradient):
     Raises
     ------
     NewtonFailure
-        Where the equation could not be solved: not convex, and h too large.
+        Where no solution was found; one exists for every energy that is smooth and
+        bounded below.
 
     References
     ----------
@@ -165,7 +166,8 @@ class AverageVectorField(DiscreteGradient):
     Raises
     ------
     NewtonFailure
-        Where the equation could not be solved: not convex, and h too large.
+        Where no solution was found; one exists for every energy that is smooth and
+        bounded below.
 
     References
     ----------

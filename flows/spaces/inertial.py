@@ -7,9 +7,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.arrays import array_like, is_array, to_numpy, zeros_like
-from flows.measures import Dirac, Empirical
-from flows.spaces.base import Space, admit_array, check_device
+from flows.arrays import array_like, is_array, zeros_like
+from flows.spaces.base import admit_array, check_device
 from flows.spaces.euclidean import Euclidean
 from flows.spaces.inertial_flows import (
     HeavyBallFlow,
@@ -17,6 +16,7 @@ from flows.spaces.inertial_flows import (
     QuadraticHeavyBallFlow,
 )
 from flows.spaces.phase import join, split
+from flows.spaces.points import PointSpace, law_of, points_of
 from flows.symbolic import Constant, QuadraticField
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["HeavyBall", "Nesterov"]
 Array = Any
 
 
-class Inertial(Space):
+class Inertial(PointSpace):
     """What the spaces of positions and velocities share.
 
     A state (2n,) is a position in R^n followed by its velocity; (b, 2n) is b of them.
@@ -72,12 +72,11 @@ class Inertial(Space):
 
     def project(self, measure: Any, rng: Any = None) -> Array:
         """A Dirac measure, or the points of an empirical one, at rest."""
-        return self.start(self.line.project(measure, rng))
+        return self.start(self.create(points_of(measure, self)))
 
     def measure(self, u: Array) -> Any:
         """Dirac measure at the position, or the empirical measure of (b, n)."""
-        x = to_numpy(split(u)[0])
-        return Dirac(x) if x.ndim == 1 else Empirical(x)
+        return law_of(split(u)[0])
 
     def distance(self, u: Array, v: Array) -> Any:
         """Distance of positions and velocities together: a number, or (b,)."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, namespace, numbers
-from flows.flow import Flow
-from flows.spaces.base import Space, check_device, potentials
-from flows.spaces.cloud import drift_at
-from flows.spaces.costs import check_sizes
-from flows.spaces.euclidean import Euclidean
+from flows.spaces.base import check_device, potentials
 from flows.spaces.euclidean_flows import total
-from flows.spaces.matrices import ForceOnEntries, MatrixSpace, on_entries
+from flows.spaces.matrices import EntriesChart, SizedMatrices, driven, on_entries
+from flows.spaces.points import DrivenFlow, PointSpace, checked_drift
 from flows.symbolic import QuadraticField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flows.energies import Energy
+    from flows.flow import Flow
 
 __all__ = ["Sphere", "Stiefel"]
 
@@ -32,14 +30,8 @@ def allowed(u: Array) -> float:
     return 1e-9 if dtype_name(u) == "float64" else 1e-5
 
 
-def checked_drift(drift: Any) -> None:
-    """Refuse a drift that cannot be called."""
-    if drift is not None and not callable(drift):
-        raise TypeError(f"`drift` must be callable(x), got {drift!r}.")
-
-
 @dataclass(frozen=True)
-class Sphere(Space):
+class Sphere(PointSpace):
     """Unit vectors of R^n with the length of arcs: x' = -P grad V(x), P = I - x x^T.
 
     A state (n,) is one unit vector, (b, n) is b of them, for any n. V is given on R^n;
@@ -95,18 +87,6 @@ class Sphere(Space):
         checked_drift(drift)
         return SphereFlow(self, energy, drift)
 
-    def project(self, measure: Any, rng: Any = None) -> Array:
-        """The point of a Dirac measure, or the points (b, n) of an empirical one."""
-        u = Euclidean(device=self.device, dtype=self.dtype).project(measure, rng)
-        problem = self.shape_error(u)
-        if problem:
-            raise ValueError(problem)
-        return u
-
-    def measure(self, u: Array) -> Any:
-        """Dirac measure at a point (n,), or the empirical measure of (b, n)."""
-        return Euclidean().measure(u)
-
     def distance(self, u: Array, v: Array) -> Any:
         """Angle between unit vectors: one number, or (b,) for b pairs."""
         xp = namespace(u)
@@ -115,16 +95,11 @@ class Sphere(Space):
         across = xp.sqrt(xp.sum((u + v) ** 2, axis=-1))
         return numbers(2.0 * xp.atan2(apart, across))
 
-    def points(self, u: Array) -> Array:
-        """Where the potential is evaluated: the state itself."""
-        return u
-
     def shape_error(self, u: Array) -> str | None:
-        if u.ndim not in (1, 2):
-            return (
-                f"`u0` has shape {tuple(u.shape)}; Sphere takes (n,), one unit vector, "
-                "or (b, n), b of them."
-            )
+        """None for unit vectors, else what is wrong and what to give."""
+        problem = self.rank_error(u, "one unit vector", "b of them")
+        if problem:
+            return problem
         xp = namespace(u)
         off = xp.abs(xp.sqrt(xp.sum(u * u, axis=-1)) - 1.0)
         if float(xp.max(off)) <= allowed(u):
@@ -137,31 +112,12 @@ class Sphere(Space):
 
 
 @dataclass(frozen=True, eq=False)
-class TangentFlow(Flow):
+class TangentFlow(DrivenFlow):
     """What flows on embedded manifolds share; states z are vectors (.., n)."""
-
-    # Without `field()` the class attribute of Flow would be a default.
-    space: Any = field()
-    functional: Energy
-    drift: Callable[[Array], Array] | None = field(default=None, repr=False)
-
-    @property
-    def is_gradient(self) -> bool:  # type: ignore[override]
-        return self.drift is None
-
-    def slope(self, t: Any, z: Array) -> Array:
-        """Force drift - grad V in the space around."""
-        force = -total(self.functional, "gradient_at", t, z)
-        return force if self.drift is None else force + drift_at(self.drift, z)
 
     def inner(self, z: Array, a: Array, b: Array) -> Any:
         """a.b: one number, or one for each member of a batch."""
         return numbers(namespace(a).sum(a * b, axis=-1))
-
-    def norm(self, e: Array) -> Any:
-        """Root mean square: one number, or one for each member of a batch."""
-        xp = namespace(e)
-        return numbers(xp.sqrt(xp.mean(e * e, axis=-1)))
 
     @property
     def resolvent(self) -> Any:
@@ -177,23 +133,15 @@ class TangentFlow(Flow):
             "on the manifold that may have several solutions"
         )
 
-    def default(self) -> tuple[str, None]:
-        """Dormand-Prince with adaptive steps."""
-        return "DormandPrince", None
-
 
 @dataclass(frozen=True, eq=False)
 class SphereFlow(TangentFlow):
     """x' = -P grad V(x)."""
 
-    def energy(self, t: Any, u: Array) -> Any:
-        """V: one number, or (b,) for b points."""
-        return numbers(total(self.functional, "value_at", t, u))
-
     def velocity(self, t: Any, z: Array) -> Array:
         """Force without its radial part; tangent to the sphere through z."""
         xp = namespace(z)
-        f = self.slope(t, z)
+        f = self.force(t, z)
         radial = xp.sum(f * z, axis=-1, keepdims=True)
         return f - z * (radial / xp.sum(z * z, axis=-1, keepdims=True))
 
@@ -230,8 +178,8 @@ class SphereFlow(TangentFlow):
         return self.retract(xp.matmul(vectors, y[..., None])[..., 0])
 
 
-@dataclass(frozen=True)
-class Stiefel(MatrixSpace):
+@dataclass(frozen=True, repr=False)
+class Stiefel(SizedMatrices):
     """Matrices (n, k) with orthonormal columns, X^T X = I, and the Frobenius product.
 
     X' = -(G - X sym(X^T G)) with the gradient G of V at X and sym(S) = (S + S^T)/2.
@@ -258,25 +206,12 @@ class Stiefel(MatrixSpace):
     constraints, SIAM J. Matrix Anal. Appl. 20 (1998), doi:10.1137/S0895479895290954.
     """
 
-    n: int
-    k: int
-    device: str | None = None
-    dtype: str | None = None
-
     def __post_init__(self) -> None:
-        check_sizes(self.n, self.k)
+        super().__post_init__()
         if self.k > self.n:
             raise ValueError(
                 f"{self.k} columns of R^{self.n} cannot be orthonormal; k <= n."
             )
-        check_device(self.device, self.dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.n, self.k)
-
-    def __repr__(self) -> str:
-        return self.written(f"{self.n}", f"{self.k}")
 
     def flow(
         self, energy: Energy, drift: Callable[[Array], Array] | None = None
@@ -288,8 +223,7 @@ class Stiefel(MatrixSpace):
         TypeError
             For a term that is not a Potential.
         """
-        checked_drift(drift)
-        push = None if drift is None else ForceOnEntries(drift, self.shape)
+        push = driven(drift, self.shape)
         return StiefelFlow(self, on_entries(energy, self.shape, self), push)
 
     def angles(self, u: Array, v: Array) -> Array:
@@ -317,25 +251,13 @@ class Stiefel(MatrixSpace):
 
 
 @dataclass(frozen=True, eq=False)
-class StiefelFlow(TangentFlow):
+class StiefelFlow(EntriesChart, TangentFlow):
     """X' = -(G - X sym(X^T G)), on entries z (.., n k)."""
-
-    def encode(self, u: Array) -> Array:
-        """The entries (.., n k)."""
-        return self.space.flatten(u)
-
-    def decode(self, z: Array) -> Array:
-        """The matrices (.., n, k)."""
-        return self.space.unflatten(z)
-
-    def energy(self, t: Any, u: Array) -> Any:
-        """V at matrices: one number, or (b,) for b of them."""
-        return numbers(total(self.functional, "value_at", t, self.encode(u)))
 
     def velocity(self, t: Any, z: Array) -> Array:
         """Tangent part of the force."""
         xp = namespace(z)
-        X, F = self.decode(z), self.decode(self.slope(t, z))
+        X, F = self.decode(z), self.decode(self.force(t, z))
         S = xp.matmul(xp.matrix_transpose(X), F)
         S = 0.5 * (S + xp.matrix_transpose(S))
         return self.encode(F - xp.matmul(X, S))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import namespace, numbers, to_numpy
+from flows.arrays import namespace, numbers
 from flows.energies import Energy, Potential, Sum
 from flows.flow import Flow
-from flows.measures import Dirac, Empirical
 from flows.nonsmooth import ProxField
 from flows.spaces.base import Space, check_device, potentials
 from flows.spaces.costs import check_sizes
 from flows.spaces.euclidean import Euclidean
+from flows.spaces.points import checked_drift, law_of, points_of
 from flows.symbolic import CallableField
 
 if TYPE_CHECKING:
@@ -108,6 +108,32 @@ class ForceOnEntries:
         return Entries(self.drift, self.shape, self.shape, "drift")(x)
 
 
+def driven(drift: Any, shape: tuple[int, int]) -> ForceOnEntries | None:
+    """A drift of matrices, or none, as one of their entries.
+
+    Raises
+    ------
+    TypeError
+        For what cannot be called.
+    """
+    checked_drift(drift)
+    return None if drift is None else ForceOnEntries(drift, shape)
+
+
+class EntriesChart:
+    """The chart of a flow that steps the entries z (.., n k) of matrices."""
+
+    space: Any
+
+    def encode(self, u: Array) -> Array:
+        """The entries (.., n k)."""
+        return self.space.flatten(u)
+
+    def decode(self, z: Array) -> Array:
+        """The matrices (.., n, k)."""
+        return self.space.unflatten(z)
+
+
 class MatrixSpace(Space):
     """What spaces of matrices (n, k) share; ``shape`` is (n, k)."""
 
@@ -138,7 +164,7 @@ class MatrixSpace(Space):
         TypeError, ValueError
             For other measures, points of other sizes, and what is no state here.
         """
-        z = Euclidean(device=self.device, dtype=self.dtype).project(measure, rng)
+        z = self.create(points_of(measure, self))
         if z.shape[-1] != self.size:
             raise ValueError(
                 f"{measure!r} has {z.shape[-1]} coordinates, {self!r} {self.size}."
@@ -151,8 +177,7 @@ class MatrixSpace(Space):
 
     def measure(self, u: Array) -> Any:
         """Dirac measure of the entries of (n, k), or the empirical one of (b, n, k)."""
-        x = to_numpy(self.flatten(u))
-        return Dirac(x) if x.ndim == 1 else Empirical(x)
+        return law_of(self.flatten(u))
 
     def distance(self, u: Array, v: Array) -> Any:
         """Frobenius norm of u - v: one number, or (b,) for b matrices."""
@@ -170,7 +195,28 @@ class MatrixSpace(Space):
 
 
 @dataclass(frozen=True)
-class Matrices(MatrixSpace):
+class SizedMatrices(MatrixSpace):
+    """Spaces of matrices (n, k) that are typed with their sizes."""
+
+    n: int
+    k: int
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(self.n, self.k)
+        check_device(self.device, self.dtype)
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.n, self.k)
+
+    def __repr__(self) -> str:
+        return self.written(f"{self.n}", f"{self.k}")
+
+
+@dataclass(frozen=True, repr=False)
+class Matrices(SizedMatrices):
     """Matrices (n, k) with the Frobenius product: dX/dt = -grad V(X).
 
     A state (n, k) is one matrix, (b, n, k) is b matrices, each with its own path.
@@ -195,22 +241,6 @@ class Matrices(MatrixSpace):
            [0. , 0.5]])
     """
 
-    n: int
-    k: int
-    device: str | None = None
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        check_sizes(self.n, self.k)
-        check_device(self.device, self.dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.n, self.k)
-
-    def __repr__(self) -> str:
-        return self.written(f"{self.n}", f"{self.k}")
-
     def flow(
         self, energy: Energy, drift: Callable[[Array], Array] | None = None
     ) -> Flow:
@@ -222,15 +252,13 @@ class Matrices(MatrixSpace):
             For a term that is not a Potential.
         """
         entries = on_entries(energy, self.shape, self)
-        push = drift
-        if callable(drift):
-            push = ForceOnEntries(drift, self.shape)
+        push = driven(drift, self.shape)
         flat = Euclidean(device=self.device, dtype=self.dtype).flow(entries, push)
         return MatrixFlow(self, entries, flat)
 
 
 @dataclass(frozen=True, eq=False)
-class MatrixFlow(Flow):
+class MatrixFlow(EntriesChart, Flow):
     """A flow of entries, ``flat``, whose states are shown as matrices.
 
     ``functional`` is the energy as a function of the entries.
@@ -244,14 +272,6 @@ class MatrixFlow(Flow):
     @property
     def is_gradient(self) -> bool:  # type: ignore[override]
         return self.flat.is_gradient
-
-    def encode(self, u: Array) -> Array:
-        """The entries (.., n k)."""
-        return self.space.flatten(u)
-
-    def decode(self, z: Array) -> Array:
-        """The matrices (.., n, k)."""
-        return self.space.unflatten(z)
 
     def energy(self, t: Any, u: Array) -> Any:
         """V at matrices: one number, or (b,) for b of them."""

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.arrays import namespace, numbers
-from flows.flow import Flow, Memory
-from flows.spaces.base import Space, check_device, potentials
+from flows.spaces.base import check_device, potentials
 from flows.spaces.bregman import bregman_step
-from flows.spaces.cloud import drift_at
 from flows.spaces.costs import BregmanCost
-from flows.spaces.euclidean import Euclidean
 from flows.spaces.euclidean_flows import total
 from flows.spaces.mirror_maps import Burg, Entropy, MirrorMap, Simplex
 from flows.spaces.p_norms import PNorm
+from flows.spaces.points import DrivenFlow, PointFlow, PointSpace, checked_drift
 from flows.symbolic import Constant, QuadraticField
 
 if TYPE_CHECKING:
     from flows.energies import Energy
+    from flows.flow import Flow, Memory
 
 __all__ = ["Mirror", "MirrorMap", "is_linear"]
 
 Array = Any
 MAPS = (MirrorMap, Simplex, Entropy, Burg, PNorm)
-ImplicitStep = Callable[[Any, Array, Any, Memory], tuple[Array, Memory]]
+ImplicitStep = Callable[[Any, Array, Any, "Memory"], tuple[Array, "Memory"]]
 
 
 @dataclass(frozen=True)
-class Mirror(Space):
+class Mirror(PointSpace):
     """Points with the metric of a convex phi: d/dt grad phi(x) = -grad V(x).
 
     The Riemannian gradient flow x' = -Hess phi(x)^{-1} grad V(x), stepped in the chart
@@ -78,7 +77,7 @@ class Mirror(Space):
     True
     """
 
-    map: Any
+    map: Any = None
     device: str | None = None
     dtype: str | None = None
 
@@ -86,8 +85,9 @@ class Mirror(Space):
         check_device(self.device, self.dtype)
         if not isinstance(self.map, MAPS):
             raise TypeError(
-                f"`map` must be a MirrorMap, got {self.map!r}; or write "
-                "Mirror.simplex(), Mirror.positive(), Mirror.burg(), Mirror.p_norm(p)."
+                "Write Mirror.simplex(), Mirror.positive(), Mirror.burg(), "
+                "Mirror.p_norm(p), or Mirror(map) with a MirrorMap of your own; got "
+                f"`map` = {self.map!r}."
             )
 
     @classmethod
@@ -139,25 +139,12 @@ class Mirror(Space):
             For a term that is not a Potential.
         """
         potentials(energy, self)
+        checked_drift(drift)
         if drift is not None:
-            if not callable(drift):
-                raise TypeError(f"`drift` must be callable(x), got {drift!r}.")
             return DriftMirrorFlow(self, energy, drift)
         if all(is_linear(term.function) for term in energy.terms):
             return LinearMirrorFlow(self, energy)
         return MirrorFlow(self, energy)
-
-    def project(self, measure: Any, rng: Any = None) -> Array:
-        """The point of a Dirac measure, or the points (b, n) of an empirical one."""
-        u = Euclidean(device=self.device, dtype=self.dtype).project(measure, rng)
-        problem = self.shape_error(u)
-        if problem:
-            raise ValueError(problem)
-        return u
-
-    def measure(self, u: Array) -> Any:
-        """Dirac measure at a point (n,), or the empirical measure of (b, n)."""
-        return Euclidean().measure(u)
 
     def distance(self, u: Array, v: Array) -> Any:
         """Distance of two points (see Notes): one number, or (b,) for b points."""
@@ -167,18 +154,10 @@ class Mirror(Space):
         """Bregman divergence D(v, u): one number, or (b,) for b points."""
         return numbers(self.map.divergence(v, u))
 
-    def points(self, u: Array) -> Array:
-        """Where the potential is evaluated: the state itself."""
-        return u
-
     def shape_error(self, u: Array) -> str | None:
-        if u.ndim not in (1, 2):
-            return (
-                f"`u0` has shape {tuple(u.shape)}; {self!r} takes (n,), one point, or "
-                "(b, n), b points."
-            )
-        problem: str | None = self.map.problem(u)
-        return problem
+        """None for points inside the domain, else what is wrong."""
+        problem = self.rank_error(u, "one point", "b points")
+        return problem or self.map.problem(u)
 
 
 def is_linear(function: Any) -> bool:
@@ -197,12 +176,8 @@ def is_linear(function: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class ChartFlow(Flow):
-    """What the flows in z = grad phi(x) share: chart, energy, metric, error norm."""
-
-    # Without `field()` the class attribute of Flow would be a default.
-    space: Mirror = field()
-    functional: Energy
+class ChartFlow(PointFlow):
+    """What the flows in z = grad phi(x) share: the chart and the metric."""
 
     def encode(self, u: Array) -> Array:
         """z = grad phi(u)."""
@@ -212,18 +187,9 @@ class ChartFlow(Flow):
         """u = grad phi*(z)."""
         return self.space.map.inverse(z)
 
-    def energy(self, t: Any, u: Array) -> Any:
-        """V at points u: one number, or (b,) for b points."""
-        return numbers(total(self.functional, "value_at", t, u))
-
     def inner(self, z: Array, a: Array, b: Array) -> Any:
         """a.Hess phi*(z) b: the metric's product of two displacements of z."""
         return numbers(namespace(z).sum(self.space.map.applied(z, a) * b, axis=-1))
-
-    def norm(self, e: Array) -> Any:
-        """Root mean square over the coordinates: one number for each point."""
-        xp = namespace(e)
-        return numbers(xp.sqrt(xp.mean(e * e, axis=-1)))
 
     def admissible(self, z: Array) -> Any:
         """Whether z is in the chart: all negative for Burg's entropy."""
@@ -232,13 +198,20 @@ class ChartFlow(Flow):
         return bool(inside) if inside.ndim == 0 else inside
 
     @property
-    def bounds(self) -> Mirror:
+    def bounds(self) -> Any:
         """What holds the admissible states, for messages: the space."""
         return self.space
 
-    def default(self) -> tuple[str, None]:
-        """Dormand-Prince with adaptive steps."""
-        return "DormandPrince", None
+    def advice(self, problem: str) -> str | None:
+        """The chart ends where x grows beyond all bounds."""
+        if problem != "outside":
+            return None
+        return (
+            "The chart of a mirror map ends where x leaves every bounded set or the "
+            "domain of phi: where the path goes there, end the run earlier, for "
+            "instance by `until`, or take Mirror.positive(), whose chart has no end; "
+            "check that V has a minimum."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,14 +290,9 @@ class LinearMirrorFlow(MirrorFlow):
 
 
 @dataclass(frozen=True, eq=False)
-class DriftMirrorFlow(ChartFlow):
+class DriftMirrorFlow(ChartFlow, DrivenFlow):
     """z' = -grad V + drift at x = grad phi*(z)."""
-
-    drift: Callable[[Array], Array] = field(repr=False)
-    is_gradient = False
 
     def velocity(self, t: Any, z: Array) -> Array:
         """-grad V + drift, on the simplex with the mean 0."""
-        x = self.decode(z)
-        force = drift_at(self.drift, x) - total(self.functional, "gradient_at", t, x)
-        return self.space.map.center(force)
+        return self.space.map.center(self.force(t, self.decode(z)))

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flows.arrays import namespace, numbers
-from flows.flow import Flow
+from flows.arrays import numbers
 from flows.spaces.base import check_device, potentials
 from flows.spaces.costs import L1, L2, Linf, MetricNorm, Norm, NormCost, Spectral
-from flows.spaces.euclidean import Euclidean
 from flows.spaces.euclidean_flows import total
-from flows.spaces.matrices import MatrixSpace, on_entries
+from flows.spaces.matrices import EntriesChart, MatrixSpace, on_entries
+from flows.spaces.points import PointFlow, PointSpace, law_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flows.energies import Energy
+    from flows.flow import Flow
 
 __all__ = ["SteepestDescent", "l1", "l2", "linf", "metric", "spectral"]
 
@@ -59,7 +59,7 @@ def metric(M: Any) -> Norm:
 
 
 @dataclass(frozen=True)
-class SteepestDescent(MatrixSpace):
+class SteepestDescent(MatrixSpace, PointSpace):
     """R^n with a norm: x' = -|g|_* d(g), where <g, d(g)> = |g|_* and norm(d(g)) = 1.
 
     The curve of maximal slope: dV/dt = -|g|_*^2. With ``unit_speed`` it is
@@ -110,7 +110,8 @@ class SteepestDescent(MatrixSpace):
         check_device(self.device, self.dtype)
         if not isinstance(self.norm, Norm):
             raise TypeError(
-                f"`norm` must be a norm such as fl.norms.linf(), got {self.norm!r}."
+                "`norm` must be fl.norms.l1(), l2(), linf(), spectral(n, k) or "
+                f"metric(M), got {self.norm!r}."
             )
         if not isinstance(self.unit_speed, bool):
             raise TypeError(
@@ -154,18 +155,13 @@ class SteepestDescent(MatrixSpace):
         return SteepestFlow(self, energy, self.cost)
 
     def project(self, measure: Any, rng: Any = None) -> Array:
-        """The point of a Dirac measure, or the points (b, n) of an empirical one."""
-        if self.norm.shape is not None:
-            return super().project(measure, rng)
-        u = Euclidean(device=self.device, dtype=self.dtype).project(measure, rng)
-        problem = self.shape_error(u)
-        if problem:
-            raise ValueError(problem)
-        return u
+        """The state of a Dirac measure, or the batch of an empirical one."""
+        kind = PointSpace if self.norm.shape is None else MatrixSpace
+        return kind.project(self, measure, rng)
 
     def measure(self, u: Array) -> Any:
         """Dirac measure at one state, or the empirical measure of a batch."""
-        return Euclidean().measure(self.points(u))
+        return law_of(self.points(u))
 
     def distance(self, u: Array, v: Array) -> Any:
         """norm(u - v): one number, or (b,) for a batch."""
@@ -176,33 +172,25 @@ class SteepestDescent(MatrixSpace):
         return u if self.norm.shape is None else self.flatten(u)
 
     def shape_error(self, u: Array) -> str | None:
+        """None for states that fit the norm, else what is wrong."""
         if self.norm.shape is not None:
             return super().shape_error(u)
-        if u.ndim not in (1, 2):
-            return (
-                f"`u0` has shape {tuple(u.shape)}; {self!r} takes (n,), one point, or "
-                "(b, n), b points."
-            )
+        problem = self.rank_error(u, "one point", "b points")
+        if problem:
+            return problem
         wrong = self.norm.size_error(u.shape[-1])
         return wrong and f"`u0` does not fit {self!r}: {wrong}."
 
 
 @dataclass(frozen=True, eq=False)
-class SteepestFlow(Flow):
+class SteepestFlow(PointFlow):
     """x' = -dpsi*(grad V(x)), psi half the squared norm, or its unit ball."""
 
-    # Without `field()` the class attribute of Flow would be a default.
-    space: SteepestDescent = field()
-    functional: Energy
     cost: NormCost = field(repr=False)
 
     @property
     def is_gradient(self) -> bool:  # type: ignore[override]
         return self.cost.norm.hilbert and not self.cost.unit_speed
-
-    def energy(self, t: Any, u: Array) -> Any:
-        """V: one number, or one for each member of a batch."""
-        return numbers(total(self.functional, "value_at", t, self.space.points(u)))
 
     def velocity(self, t: Any, z: Array) -> Array:
         """-|g|_* d(g), or -d(g) at unit speed."""
@@ -225,11 +213,6 @@ class SteepestFlow(Flow):
         # Polarization: the norm knows its inner product.
         return numbers(0.25 * (size(a + b) ** 2 - size(a - b) ** 2))
 
-    def norm(self, e: Array) -> Any:
-        """Root mean square: one number, or one for each member of a batch."""
-        xp = namespace(e)
-        return numbers(xp.sqrt(xp.mean(e * e, axis=-1)))
-
     @property
     def resolvent(self) -> Any:
         raise TypeError(
@@ -241,6 +224,16 @@ class SteepestFlow(Flow):
     def prox(self) -> Any:
         return self.resolvent
 
+    def advice(self, problem: str) -> str | None:
+        """Adaptive steps shrink to nothing where the directions jump."""
+        if problem != "max_steps" or self.is_gradient:
+            return None
+        return (
+            f"The directions of {self.space!r} jump where slopes change sign or tie, "
+            "and adaptive steps shrink to nothing there: give a number dt, for "
+            "instance fl.Euler(), dt=0.01, which follows the flow to within dt."
+        )
+
     @property
     def default(self) -> Any:
         """Dormand-Prince where the directions are smooth; TypeError elsewhere."""
@@ -249,20 +242,9 @@ class SteepestFlow(Flow):
                 f"{self.space!r} has no default scheme, because its directions jump: "
                 "give one and a number dt, for instance fl.Euler(), dt=0.01."
             )
-        return self._default
-
-    def _default(self) -> tuple[str, None]:
-        return "DormandPrince", None
+        return super().default
 
 
 @dataclass(frozen=True, eq=False)
-class SteepestMatrixFlow(SteepestFlow):
+class SteepestMatrixFlow(EntriesChart, SteepestFlow):
     """Steepest descent of matrices, on their entries z (.., n k)."""
-
-    def encode(self, u: Array) -> Array:
-        """The entries (.., n k)."""
-        return self.space.flatten(u)
-
-    def decode(self, z: Array) -> Array:
-        """The matrices (.., n, k)."""
-        return self.space.unflatten(z)

@@ -5,13 +5,14 @@ The only Newton solvers of the spaces of points: vectors, batches and particles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import array_like, detach, dtype_name, namespace, to_numpy
+from flows.arrays import array_like, detach, dtype_name, namespace
 from flows.linear import NewtonFailure, Operator, count_iterations, shifted
+from flows.spaces.solved_points import Quiet, divides, part, part_of, placed
 from flows.spaces.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ Box = tuple[Array, Array]
 MOST_ITERATIONS = 300
 MOST_BACKTRACKS = 40
 MOST_ESCAPES = 3
-FEWEST = 64
-"""Points from which solved ones are taken out of a batch."""
+MOST_STUCK = 3
+NO_FALL = (
+    "Newton's method did not converge: V does not fall along minus its gradient (at a "
+    "kink of V give `prox`, or write V as a formula, or take an explicit scheme)"
+)
 
 
 def along(h: Any, axes: int) -> Any:
@@ -154,7 +158,7 @@ def solved(
     weight = 1.0 if metric is None else metric.size(u)
     base = weight * (1.0 + xp.abs(u))
     residuals: list[float] = []
-    best, stalled, tolerance, hint = np.inf, 0, 8.0, ""
+    best, stalled, stuck, tolerance, hint = np.inf, 0, 0, 8.0, ""
     model: System | None = None
     height = None
     quiet = Quiet() if divides(functions, u) else None
@@ -196,43 +200,14 @@ def solved(
         tolerance, hint = model.tolerance, model.hint
         step = model.direction(residual, free, error)
         height = functions.value(v) if height is None else height
-        v, height = line_search(functions, v, height, u, h, residual, step, metric, box)
+        v, height, lower = line_search(
+            functions, v, height, u, h, residual, step, metric, box
+        )
+        stuck = 0 if lower else stuck + 1
+        # So near a solution, Newton's method is quick where V is smooth.
+        if stuck == MOST_STUCK or (stalled >= 30 and error < 1e-6):
+            raise NewtonFailure(NO_FALL + hint, residuals)
     raise NewtonFailure("Newton's method did not converge" + hint, residuals)
-
-
-def divides(functions: Functions, u: Array) -> bool:
-    """Whether solved points may be taken out."""
-    return functions.members is not None and u.ndim == 2 and u.shape[0] >= FEWEST
-
-
-class Quiet:
-    """For each point, the least residual and how often it has not fallen by half."""
-
-    def __init__(self) -> None:
-        self.best: Any = np.inf
-        self.times: Any = 0
-
-    def unsolved(
-        self,
-        each: Array,
-        residual: Array,
-        size: Array,
-        v: Array,
-        tolerance: float,
-        eps: float,
-        model: System | None,
-    ) -> np.ndarray:
-        """Indices of the points that are not solved, by the rules for all points."""
-        xp = namespace(each)
-        fell = each < 0.5 * self.best
-        self.times = xp.where(fell, xp.zeros_like(each), self.times + 1)
-        self.best = xp.where(each < self.best, each, self.best)
-        done = (each <= tolerance * eps) | ((self.times >= 3) & (each <= 1e5 * eps))
-        resting = (self.times >= 1) & ~done
-        if model is not None and bool(xp.any(resting)):
-            rounding = 64 * eps * (size + model.reach(v))
-            done = done | (resting & xp.all(xp.abs(residual) <= rounding, axis=-1))
-        return np.flatnonzero(to_numpy(~done))
 
 
 def nearly(residuals: list[float], target: float) -> bool:
@@ -245,29 +220,6 @@ def nearly(residuals: list[float], target: float) -> bool:
         return False
     factor = 4.0 * residuals[-1] / residuals[-2]
     return factor**2 * residuals[-1] <= target
-
-
-def part_of(functions: Functions, rows: np.ndarray) -> Functions:
-    """The functions of some points, which may be divided again."""
-    members = functions.members
-    if members is None:
-        return functions
-    some = members(rows)
-    return replace(some, members=lambda inner: members(rows[inner]))
-
-
-def part(a: Any, rows: np.ndarray, u: Array) -> Any:
-    """Entries of an array (b, ..) that has one for each point of u; else all of it."""
-    own = getattr(a, "ndim", 0) == u.ndim and a.shape[0] == u.shape[0]
-    return a[rows] if own else a
-
-
-def placed(v: Array, rows: np.ndarray, values: Array) -> Array:
-    """v with new values at some points."""
-    xp = namespace(v)
-    result = xp.asarray(v, copy=True)
-    result[rows] = values
-    return result
 
 
 def inside(v: Array, box: Box | None) -> Array:
@@ -304,12 +256,12 @@ def line_search(
     step: Array,
     metric: Metric | None = None,
     box: Box | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, bool]:
     """The point after the largest of step, step/2, .. that does not raise the value.
 
     Every member has its own fraction. A rise within rounding passes, or Newton could
     not end; where the promised fall is less, V is not asked. ``first`` is V(v); V at
-    the new point is returned with it.
+    the new point is returned with it, and whether no member rises.
     """
     xp = namespace(u)
     each = along(h, -1)
@@ -323,7 +275,7 @@ def line_search(
     trial, height = inside(v + step, box), first
     slope = row_sums(residual, trial - v)
     if bool(xp.all(xp.abs(slope) <= 0.01 * slack)):
-        return trial, first
+        return trial, first, True
     part = xp.ones_like(before)
     for _ in range(MOST_BACKTRACKS):
         height = functions.value(trial)
@@ -331,11 +283,11 @@ def line_search(
         # A NaN compares false and is halved as well.
         good = after <= before + 1e-4 * slope + slack
         if bool(xp.all(good)):
-            break
+            return trial, height, True
         part = xp.where(good, part, 0.5 * part)
         trial = inside(v + part[..., None] * step, box)
         slope = row_sums(residual, trial - v)
-    return trial, height
+    return trial, height, False
 
 
 def newton_solve(J: Any, h: Any, r: Array) -> Array:

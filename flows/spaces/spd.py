@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.arrays import array_like, dtype_name, namespace, numbers, to_numpy
-from flows.flow import Flow
 from flows.spaces.base import check_device
-from flows.spaces.cloud import drift_at
 from flows.spaces.costs import check_sizes
-from flows.spaces.euclidean_flows import total
-from flows.spaces.manifolds import checked_drift
-from flows.spaces.matrices import ForceOnEntries, MatrixSpace, on_entries
+from flows.spaces.matrices import EntriesChart, MatrixSpace, driven, on_entries
+from flows.spaces.points import DrivenFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flows.energies import Energy
+    from flows.flow import Flow
 
 __all__ = ["SPD"]
 
@@ -85,8 +83,7 @@ class SPD(MatrixSpace):
         TypeError
             For a term that is not a Potential.
         """
-        checked_drift(drift)
-        push = None if drift is None else ForceOnEntries(drift, self.shape)
+        push = driven(drift, self.shape)
         return PositiveFlow(self, on_entries(energy, self.shape, self), push)
 
     def distance(self, u: Array, v: Array) -> Any:
@@ -134,17 +131,8 @@ def ratio(mu: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class PositiveFlow(Flow):
+class PositiveFlow(EntriesChart, DrivenFlow):
     """Z' = the derivative of Z = log X along X' = -X sym(G) X, on entries of Z."""
-
-    # Without `field()` the class attribute of Flow would be a default.
-    space: SPD = field()
-    functional: Energy
-    drift: Callable[[Array], Array] | None = field(default=None, repr=False)
-
-    @property
-    def is_gradient(self) -> bool:  # type: ignore[override]
-        return self.drift is None
 
     def _modes(self, z: Array) -> tuple[Array, Array]:
         """Eigenvalues and eigenvectors of log X."""
@@ -164,19 +152,12 @@ class PositiveFlow(Flow):
         mu, Q = self._modes(z)
         return turned(Q, namespace(z).exp(mu)[..., None, :] * identity(Q))
 
-    def energy(self, t: Any, u: Array) -> Any:
-        """V: one number, or (b,) for b matrices."""
-        return numbers(total(self.functional, "value_at", t, self.space.flatten(u)))
-
     def velocity(self, t: Any, z: Array) -> Array:
         """-Q [sqrt(l_i l_j) d_ij/sinh d_ij (Q^T G Q)_ij] Q^T, d = log(l_i/l_j)/2."""
         xp = namespace(z)
         mu, Q = self._modes(z)
         x = self.space.flatten(turned(Q, xp.exp(mu)[..., None, :] * identity(Q)))
-        force = -total(self.functional, "gradient_at", t, x)
-        if self.drift is not None:
-            force = force + drift_at(self.drift, x)
-        F = symmetric(self.space.unflatten(force))
+        F = symmetric(self.space.unflatten(self.force(t, x)))
         inner = xp.matmul(xp.matmul(xp.matrix_transpose(Q), F), Q)
         root = xp.exp(0.5 * mu)
         scale = root[..., :, None] * root[..., None, :] * ratio(mu)
@@ -192,11 +173,6 @@ class PositiveFlow(Flow):
         )
         return numbers(xp.sum(A * B / ratio(mu) ** 2, axis=(-2, -1)))
 
-    def norm(self, e: Array) -> Any:
-        """Root mean square: one number, or one for each member of a batch."""
-        xp = namespace(e)
-        return numbers(xp.sqrt(xp.mean(e * e, axis=-1)))
-
     @property
     def resolvent(self) -> Any:
         raise TypeError(
@@ -207,10 +183,6 @@ class PositiveFlow(Flow):
     @property
     def prox(self) -> Any:
         return self.resolvent
-
-    def default(self) -> tuple[str, None]:
-        """Dormand-Prince with adaptive steps."""
-        return "DormandPrince", None
 
 
 def identity(Q: Array) -> Array:

@@ -205,7 +205,25 @@ class CallableField(Field):
             shape = x.shape[:-1] if owner == self.name else x.shape
             autodiff.call(function, after, self._more(t), tuple(shape), owner)
             autodiff.check_untouched(after, before, owner)
+        if x.ndim == 2 and x.shape[0] == x.shape[1]:
+            self._check_axes(x, t)
         super().probe(x, t, derivatives)
+
+    def _check_axes(self, x: Array, t: Any) -> None:
+        """As many points as coordinates hide a mix-up of axes; one more shows it."""
+        more = namespace(x).concat([_copy(x), x[:1]], axis=0)
+        try:
+            found = tuple(np.shape(self.function(more, *self._more(t))))
+        except Exception:
+            # V may hold data of its own for each of the points.
+            return
+        if found and found != (x.shape[0] + 1,):
+            raise ValueError(
+                f"`{self.name}` returned shape {found} for an argument of shape "
+                f"{tuple(more.shape)}; expected {(x.shape[0] + 1,)}. The last axis "
+                "holds the coordinates of a point: write x[..., 0], and sum over axis "
+                "-1 only."
+            )
 
     def __repr__(self) -> str:
         inner = getattr(self.function, "__qualname__", None) or repr(self.function)
