@@ -18,6 +18,10 @@ __all__ = ["compiled_source"]
 # Points stepped side by side by explicit schemes.
 LANES = 32
 
+THREADS = """
+parallel = numba.njit(error_model="numpy", nogil=True, parallel=True, cache=CACHE)
+"""
+
 HEADER = """
 import math
 import numba
@@ -25,7 +29,6 @@ import numpy as np
 from flows.symbolic.engines import numba_functions
 globals().update(numba_functions())
 compiled = numba.njit(error_model="numpy", nogil=True, cache=CACHE)
-parallel = numba.njit(error_model="numpy", nogil=True, parallel=True, cache=CACHE)
 """
 
 
@@ -232,7 +235,7 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
 
 
 def compiled_source(
-    functional: Any, table: Any, n: int, lanes: int
+    functional: Any, table: Any, n: int, lanes: int, threads: bool
 ) -> tuple[str, tuple[float, ...]] | None:
     """Source of the kernels ``fixed`` and ``adaptive``, and the numbers p they take.
 
@@ -245,6 +248,9 @@ def compiled_source(
         Number of coordinates.
     lanes : int
         Points stepped side by side.
+    threads : bool
+        Whether points are spread over the cores. Threads wait for each other where
+        other programs keep a core busy, which one point shall not.
 
     Returns
     -------
@@ -255,7 +261,12 @@ def compiled_source(
     if numbers is None:
         return None
     size = f"d, LANES, PIECE = {n}, {lanes}, {16 * lanes}\n\n\n"
-    parts = [HEADER, size, function_source(functional, n, "slope")]
+    parts = [
+        HEADER,
+        THREADS if threads else "parallel = compiled\n",
+        size,
+        function_source(functional, n, "slope"),
+    ]
     if hasattr(table, "couplings"):
         timed = functional.depends_on_time
         parts += [

@@ -60,7 +60,7 @@ def obstacle(functional: Any, scheme: Any, dt: Any, u: Array) -> str | None:
         return f"steps are controlled by PI(), not by {dt.controller!r}"
     if parallel_lock() is None:
         return "they need numba, which is not installed or does not work here"
-    if kernels(functional, scheme.tableau, n, lanes_of(scheme, u)) is None:
+    if kernels(functional, scheme.tableau, n, *spread(scheme, u)) is None:
         return "every potential must be a formula whose parameters are numbers"
     return None
 
@@ -80,7 +80,7 @@ def compiled_steps(
     None instead of the pair when a point fails.
     """
     points = u.reshape(-1, u.shape[-1])
-    made = kernels(functional, scheme.tableau, u.shape[-1], lanes_of(scheme, u))
+    made = kernels(functional, scheme.tableau, u.shape[-1], *spread(scheme, u))
     if made is None:
         return None
     module, p = made
@@ -93,18 +93,22 @@ def compiled_steps(
     return out.reshape(u.shape), stats
 
 
-def lanes_of(scheme: Any, u: Array) -> int:
-    """Points stepped side by side: 1 for systems, and for less than ``LANES``."""
+def spread(scheme: Any, u: Array) -> tuple[int, bool]:
+    """Points stepped side by side, and whether threads share them.
+
+    1 for systems, and for less than ``LANES``.
+    """
     linear = hasattr(scheme.tableau, "couplings")
-    return 1 if linear or u.ndim == 1 or u.shape[0] < LANES else LANES
+    few = u.ndim == 1 or u.shape[0] < LANES
+    return (1 if linear or few else LANES), u.ndim > 1
 
 
 @lru_cache(maxsize=64)
 def kernels(
-    functional: Any, table: Any, n: int, lanes: int
+    functional: Any, table: Any, n: int, lanes: int, threads: bool
 ) -> tuple[Any, np.ndarray] | None:
     """The module with ``fixed`` and ``adaptive``, and the numbers they take."""
-    found = compiled_source(functional, table, n, lanes)
+    found = compiled_source(functional, table, n, lanes, threads)
     return None if found is None else (generated_module(found[0]), np.array(found[1]))
 
 
