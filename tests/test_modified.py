@@ -580,3 +580,29 @@ def test_networks_have_the_gradients_that_differences_show():
     assert 0 < bound_ratio(net, x) < 1
     with pytest.raises(ValueError, match="tanh, relu or linear"):
         Network.random((1, 1), "sine", rng).layers(np.ones(1))
+
+
+@pytest.mark.parametrize(
+    "formula", ["x**2/2 + cos(y)", "x**4/4 + y**2", "exp(x) + y**4", "x**3*y/3 + y**2"]
+)
+@pytest.mark.parametrize("scheme", [fl.Euler(), fl.ImplicitEuler(), fl.Heun()])
+def test_a_modified_field_is_called_a_gradient_exactly_when_it_is_one(scheme, formula):
+    """Every field of a sum over coordinates is one, whatever its series."""
+    found = modified_equation(scheme, fl.Potential(formula), 3)
+    x, y = found.model.symbols
+    curl = sympy.simplify(sympy.diff(found.field[0], y) - sympy.diff(found.field[1], x))
+    assert found.is_gradient == (curl == 0)
+    assert found.is_gradient == (formula != "x**3*y/3 + y**2")
+    if found.is_gradient:
+        for symbol, component in zip((x, y), found.field, strict=True):
+            assert sympy.simplify(sympy.diff(found.energy, symbol) + component) == 0
+        assert "the gradient flow of" in str(found)
+    else:
+        assert found.energy is None
+        assert "no gradient flow" in str(found)
+
+
+def test_a_flow_in_place_of_its_energy_is_told_the_energy():
+    flow = fl.Euclidean().flow(fl.Potential("x**4/4"))
+    with pytest.raises(TypeError, match=r"got a flow: give Potential\(\"x\*\*4/4\"\)"):
+        modified_equation(fl.Euler(), flow)

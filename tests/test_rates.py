@@ -267,3 +267,20 @@ def test_wrong_arguments_of_rates_are_named(tmp_path):
     )
     with pytest.raises(TypeError, match=r"theory.lyapunov\(sol\)"):
         rates(inertial, minimum=0.0, pl=1.0)
+
+
+def test_the_picture_of_a_batch_names_the_runs_and_the_bounds():
+    flow = fl.Euclidean().flow(fl.quadratic([1.0, 4.0]))
+    sol = fl.solve(flow, np.ones((3, 2)), (0, 2), fl.RK4(), dt=0.1)
+    found = fl.theory.rates(sol, minimizer=np.zeros(2), convexity=0.0)
+    for ax, bound in zip(found.plot(), ("R^2/(4 t)", "R"), strict=True):
+        assert [a.get_text() for a in ax.get_legend().get_texts()] == ["run", bound]
+
+
+def test_an_inequality_alone_has_no_picture():
+    flow = fl.Euclidean().flow(fl.Potential("(x**2 - 1)**2/4"))
+    sol = fl.solve(flow, [0.5], (0, 1), fl.RK4(), dt=0.1)
+    found = fl.theory.rates(sol, minimizer=[1.0], convexity=-1.0)
+    assert found
+    with pytest.raises(ValueError, match="no bound to draw"):
+        found.plot()

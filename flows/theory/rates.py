@@ -113,8 +113,18 @@ class Rates:
         Returns
         -------
         list of Axes
+
+        Raises
+        ------
+        ValueError
+            For another number of axes, and where there is no bound to draw.
         """
         names = list(dict.fromkeys(b.name for b in self.bounds))
+        if not names:
+            raise ValueError(
+                "There is no bound to draw, only an inequality to print: give `pl`, or "
+                "`convexity` >= 0."
+            )
         if ax is None:
             from matplotlib.figure import Figure
 
@@ -131,9 +141,8 @@ class Rates:
 def draw(ax: Any, t: np.ndarray, bounds: list[Bound]) -> None:
     """One quantity and its bounds."""
     curve = bounds[0].curve
-    several = curve.ndim > 1
     visible = np.where(curve > 0.0, curve, np.nan)
-    ax.semilogy(t, visible, color="#0072B2", lw=1.6, label=None if several else "run")
+    ax.semilogy(t, visible, color="#0072B2", lw=1.6)[0].set_label("run")
     styles = (("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"))
     for b, (color, dashes) in zip(bounds, styles, strict=False):
         shown = np.where((b.bound > 0.0) & np.isfinite(b.bound), b.bound, np.nan)

@@ -15,6 +15,12 @@ from flows.schemes import BDF, BDF2, Gonzalez, ItohAbe, Optimistic
 from flows.schemes.base import Scheme
 from flows.theory.modified import spelling
 from flows.theory.modified.flow import CallableFlow, formula_flow
+from flows.theory.modified.gradients import (
+    contraction,
+    integrated,
+    is_curl_free,
+    potential_weights,
+)
 from flows.theory.modified.maps import map_terms
 from flows.theory.modified.models import CallableModel, Model, SymbolicModel, read
 from flows.theory.modified.series import (
@@ -23,7 +29,6 @@ from flows.theory.modified.series import (
     basis,
     modified_coefficients,
     multistep_coefficients,
-    rootings,
     scheme_coefficients,
     size,
     symmetry,
@@ -159,11 +164,17 @@ class ModifiedEquation:
         )
 
     @cached_property
+    def is_gradient(self) -> bool:
+        """Whether the field is the gradient of something."""
+        return is_curl_free(self.field, self.formulas().symbols)
+
+    @cached_property
     def energy(self) -> Expr | None:
         """The energy of which the field is minus the gradient; None where it is none.
 
         It is found from the series (for which any two trees that differ by their root
-        alone must have equal coefficients), and on the line by integration.
+        alone must have equal coefficients), or by integration. None also where that
+        gives no formula, or where the model has no energy.
         """
         import sympy
 
@@ -172,18 +183,15 @@ class ModifiedEquation:
             return None
         weights = None
         if self.coefficients is not None:
-            weights = potential_weights(self.coefficients, vanishing(model))
+            weights = potential_weights(self.coefficients, model)
         if weights is not None:
             total: Expr = 0
             for tree, weight in weights.items():
                 total += self.h ** (size(tree) - 1) * weight * contraction(model, tree)
-            return sympy.collect(sympy.expand(total), self.h)
-        if len(model.symbols) == 1:
-            (x,) = model.symbols
-            found = -sympy.integrate(sympy.expand(self.field[0]), x)
-            if not found.has(sympy.Integral):
-                return sympy.collect(sympy.expand(found), self.h)
-        return None
+        else:
+            curled = not self.is_gradient
+            total = None if curled else integrated(self.field, model.symbols)
+        return None if total is None else sympy.collect(sympy.expand(total), self.h)
 
     @property
     def leading(self) -> int | None:
@@ -331,51 +339,3 @@ def backward_coefficients(trees: Basis, k: int) -> Array:
             weights[i] += (-1) ** i * math.comb(j, i) / j
     alpha = {1 - i: weight for i, weight in enumerate(weights) if i != 1}
     return multistep_coefficients(trees, alpha, {1: 1.0})
-
-
-def vanishing(model: SymbolicModel) -> Any:
-    """Whether the elementary differential of a tree is zero for this model."""
-
-    def zero(tree: Tree) -> bool:
-        return all(a == 0 for a in model.differential(tree))
-
-    return zero
-
-
-def potential_weights(
-    coefficients: Mapping[Tree, Any], zero: Any
-) -> dict[Tree, Any] | None:
-    """Weights of the elementary energies, by one rooting of each tree without root.
-
-    None where the field is no gradient: some trees that differ by their root alone,
-    none of them zero, have different coefficients.
-    """
-    weights: dict[Tree, Any] = {}
-    seen: set[Tree] = set()
-    for tree in coefficients:
-        if tree in seen:
-            continue
-        family = rootings(tree)
-        seen.update(family)
-        values = {coefficients[one] for one in family if not zero(one)}
-        if len(values) > 1:
-            return None
-        value = values.pop() if values else 0
-        if value == 0:
-            continue
-        # Rooted at a leaf the energy is -grad f . F(branch).
-        end = next((one for one in family if len(one[1]) == 1), tree)
-        symmetries = symmetry(end) * family.count(end)
-        weights[end] = value / symmetries
-    return weights
-
-
-def contraction(model: SymbolicModel, tree: Tree) -> Expr:
-    """Elementary energy of a tree whose root has one branch; f for one vertex."""
-    import sympy
-
-    if not tree[1]:
-        return model.energy
-    v = model.parts[0]
-    w = model.differential(tree[1][0])
-    return sympy.expand(-sum(a * b for a, b in zip(v, w, strict=True)))

@@ -144,6 +144,11 @@ def read(model: Any, dimension: int | None) -> Model:
         return read_parts(model, dimension)
     if isinstance(model, Sequence) and not isinstance(model, str) and len(model) > 0:
         return read_field(model)
+    own = getattr(model, "functional", None)
+    if isinstance(own, Energy):
+        raise TypeError(
+            f"A modified equation is made for an energy, got a flow: give {own!r}."
+        )
     raise TypeError(
         "A modified equation is made for an energy such as Potential('x**4/4'), for a "
         "mapping of names to energies, for a game, or for the components of a field "

@@ -102,7 +102,8 @@ def text(equation: ModifiedEquation) -> str:
         lines.append(f"    d{x}/dt = {written(a)}")
     if model.energy is not None:
         if equation.energy is None:
-            lines.append("which is no gradient flow.")
+            found = "a gradient flow" if equation.is_gradient else "no gradient flow"
+            lines.append(f"which is {found}.")
         else:
             lines.append("the gradient flow of")
             lines.append(f"    {written(equation.energy)}")
