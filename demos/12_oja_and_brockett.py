@@ -33,7 +33,7 @@ def main(plot=True, out="figures"):
         sols, error = [*sols, sol], max(error, *gaps)
 
     if plot:
-        titles = "Oja's flow on the sphere", "the diagonal of $L$, sorted"
+        titles = "Oja's flow on the sphere", "the diagonal of $L$ becomes sorted"
         axes = plotting.new_axes(2, height=3.2, ratios=(1, 1.25), titles=titles)
         u, blue = sols[0].u, plotting.COLORS["blue"]
         behind = (u @ forward > 0)[..., None]

@@ -43,7 +43,7 @@ def main(plot=True, out="figures"):
         bound = values[0] / sol.t[later] ** 2
         left.plot(sol.t[later], bound, "k--", lw=0.9, label="bound")
         left.legend(frameon=False, fontsize=8)
-        left.set(ylim=(1e-6, 1.0), ylabel="V")
+        left.set(ylim=(1e-6, 1.0), ylabel="$V$")
         right.plot(sol.t, values, color=color, label=r"$t^2 V + 2|x + t x'/2|^2$")
         right.plot(sol.t, sol.t**2 * sol.energy, color=sky, label="$t^2 V$")
         right.set(xlabel="time $t$", ylim=(0.0, None))

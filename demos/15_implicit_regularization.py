@@ -38,7 +38,7 @@ def main(plot=True, out="figures"):
         times = np.r_[0, np.geomspace(1e-3, 10, 99)]
         left.plot(*np.transpose([p.exact(t) for t in times]), color=black, label="flow")
         for h, u, color in zip(STEPS[2:], paths[2:], (blue, red), strict=True):
-            left.plot(*u.T, "o-", ms=2.5, lw=0.7, color=color, label=f"h = {h:g}")
+            left.plot(*u.T, "o-", ms=2.5, lw=0.7, color=color, label=f"$h = {h:g}$")
         left.set(xlabel="$a$", ylabel="$b$", xlim=(0, 3.6), ylim=(0, 3.6))
         flows = [fl.solve(equation.flow(h), p.initial, p.t).u[-1] for h in STEPS]
         right.axhline(p.constants["sum_of_squares"], color=black, lw=1, label="flow")

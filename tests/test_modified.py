@@ -606,3 +606,16 @@ def test_a_flow_in_place_of_its_energy_is_told_the_energy():
     flow = fl.Euclidean().flow(fl.Potential("x**4/4"))
     with pytest.raises(TypeError, match=r"got a flow: give Potential\(\"x\*\*4/4\"\)"):
         modified_equation(fl.Euler(), flow)
+
+
+def test_a_long_formula_comes_back_and_follows_the_steps():
+    energy = fl.Potential("x**4/4 + y**2*x/3 + cos(y) + (x - y)**2")
+    found = modified_equation(fl.Gonzalez(), energy, 3)
+    flow, start = fl.Euclidean().flow(energy), np.array([0.6, 0.9])
+    errors = []
+    for h in (0.1, 0.05, 0.025):
+        step = fl.Gonzalez().step(flow, 0.0, start, h, None, ()).u
+        control = fl.Adaptive(rtol=1e-13, atol=1e-14)
+        way = fl.solve(found.flow(h), start, (0, h), fl.DOP853(), dt=control)
+        errors.append(np.abs(way.u[-1] - step).max())
+    assert min(np.log2(np.divide(errors[:-1], errors[1:]))) > 3.7

@@ -58,9 +58,9 @@ class Backprop:
     Where a scheme or a proximal map has a kink, the derivative is that of the branch
     that was taken. The members of a batch share their steps. All saved states are in
     the result, so give ``save_at`` for long runs. Second derivatives (with
-    ``create_graph=True``) are exact too. Schemes that solve equations of their own
-    (``Radau``, ``Rosenbrock``, ``Exponential``, discrete gradients) are refused, as are
-    steps that leave torch, and jumps of events.
+    ``create_graph=True``) are exact too. ``ItohAbe``, steps that leave torch, and jumps
+    of events are refused. ``sol.energy`` is NumPy; ``sol.flow.energy(t, u)`` of a saved
+    state is in the graph.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Backward differentiation of variable order and step, with the resolvent alone."""
+"""Backward differentiation of variable order and step."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ class BDF(Scheme):
     their own times, is the velocity (the variable-coefficient form). Order k from 1 to
     ``order``; orders 1 and 2 are A-stable with equal steps, 3, 4, 5 are stable in
     sectors of 86, 73, 51 degrees around the negative axis, all are damping at infinity.
-    Needs ``resolvent`` (once a step). A step much longer than the last ones takes a
+    Needs ``resolvent`` (once a step); one state of 32 numbers and more with a Jacobian
+    that is a matrix is instead found by Newton's method with the matrix of an earlier
+    step, to 5 percent of the local error. A step much longer than the last ones takes a
     lower order, at which it is stable; the first ``order`` steps, and those for which
     only order 1 would be left, are taken by a singly diagonally implicit scheme of
     order 4 (SDIRK4, five resolvents).

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.flow import Flow, Memory
     from flows.linear import Shifted
 
-__all__ = ["chord"]
+__all__ = ["chord", "has_chord"]
 
 Array = Any
 

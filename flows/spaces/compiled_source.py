@@ -265,12 +265,12 @@ def compiled_source(
         HEADER,
         THREADS if threads else "parallel = compiled\n",
         size,
-        function_source(functional, n, "slope"),
+        function_source(functional, numbers, n, "slope"),
     ]
     if hasattr(table, "couplings"):
         timed = functional.depends_on_time
         parts += [
-            function_source(functional, n, "hessian"),
+            function_source(functional, numbers, n, "hessian"),
             rosenbrock_source(table, n, timed),
         ]
     else:
@@ -301,7 +301,9 @@ def numbers_of(functional: Any, n: int) -> list[list[float]] | None:
     return numbers
 
 
-def function_source(functional: Any, n: int, name: str) -> str:
+def function_source(
+    functional: Any, numbers: list[list[float]], n: int, name: str
+) -> str:
     """Source of ``slope(x1, .., t, p)``, -grad V, or of ``hessian``, its triangle."""
     second = name == "hessian"
     x = ", ".join(f"x{j}" for j in range(n))
@@ -310,9 +312,7 @@ def function_source(functional: Any, n: int, name: str) -> str:
     texts: list[str] = []
     body: list[str] = []
     at = 0
-    for i, (term, numbers) in enumerate(
-        zip(functional.terms, numbers_of(functional, n) or (), strict=True)
-    ):
+    for i, (term, own) in enumerate(zip(functional.terms, numbers, strict=True)):
         function = term.function
         if isinstance(function, QuadraticField):
             for line, (row, column) in zip(sums, cells, strict=True):
@@ -321,7 +321,7 @@ def function_source(functional: Any, n: int, name: str) -> str:
                     continue
                 form = " + ".join(f"p[{at + n * row + k}]*x{k}" for k in range(n))
                 line.append(f"({form} - p[{at + n * n + row}])")
-        elif numbers:
+        elif own:
             text, used = scalar_programs.scalar_source(
                 function.inner_expr(n), n, f"{name}{i}", second
             )
@@ -331,7 +331,7 @@ def function_source(functional: Any, n: int, name: str) -> str:
             body.append(f"g{i} = {name}{i}({x}, t{given})")
             for k, line in enumerate(sums):
                 line.append(f"p[{at}]*g{i}[{k}]")
-        at += len(numbers)
+        at += len(own)
     sign = "" if second else "-"
     values = (f"{sign}({' + '.join(line) or '0.0'})" for line in sums)
     body.append(f"return ({', '.join(values)},)")

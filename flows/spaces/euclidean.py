@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flows.arrays import namespace, to_numpy
-from flows.measures import Dirac, Empirical
-from flows.spaces.base import Space, check_device, potentials
+from flows.arrays import namespace
+from flows.spaces.base import check_device, potentials
 from flows.spaces.bounds import check_bounds
 from flows.spaces.composite import composite_flow
 from flows.spaces.costs import L2, MetricNorm, NormCost
@@ -17,6 +14,7 @@ from flows.spaces.euclidean_flows import DriftFlow, EuclideanFlow, QuadraticFlow
 from flows.spaces.jacobians import Krylov, check_structure
 from flows.spaces.metrics import OperatorMetric, as_metric
 from flows.spaces.patterns import Banded, Sparse
+from flows.spaces.points import PointSpace
 from flows.spaces.riemannian import RiemannianFlow
 from flows.symbolic import Constant, QuadraticField
 
@@ -33,7 +31,7 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Euclidean(Space):
+class Euclidean(PointSpace):
     """R^n with a metric M: dx/dt = -M^{-1} grad V(x).
 
     A state (n,) is one point of R^n; (b, n) is b points, each with its own path.
@@ -65,6 +63,7 @@ class Euclidean(Space):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import flows as fl
     >>> fl.Euclidean().flow(fl.quadratic([1.0, 4.0])).velocity(0.0, np.ones(2))
     array([-1., -4.])
@@ -140,33 +139,6 @@ class Euclidean(Space):
         """
         return NormCost(L2() if self.metric is None else MetricNorm(self.metric))
 
-    def project(self, measure: Any, rng: Any = None) -> Array:
-        """The point of a Dirac measure, or the points (b, n) of an empirical one.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For other measures, and for points of different weights.
-        """
-        if isinstance(measure, Dirac):
-            return self.create(np.atleast_1d(np.asarray(measure.mean, dtype=float)))
-        if isinstance(measure, Empirical):
-            if np.ptp(measure.masses) > 0.0:
-                raise ValueError(
-                    f"{measure!r} has weights, but {self!r} moves each point by "
-                    "itself; give its `points`."
-                )
-            return self.create(measure.atoms)
-        raise TypeError(
-            f"{self!r} takes an array or a Dirac measure as `u0`, got {measure!r}; "
-            "measures live on Grid, Quantiles or Particles."
-        )
-
-    def measure(self, u: Array) -> Any:
-        """Dirac measure at a point (n,), or the empirical measure of (b, n)."""
-        x = to_numpy(u)
-        return Dirac(x) if x.ndim == 1 else Empirical(x)
-
     def distance(self, u: Array, v: Array) -> Any:
         """sqrt((u - v).M (u - v)): one number, or (b,) for b points.
 
@@ -184,10 +156,6 @@ class Euclidean(Space):
         square = xp.sum(d * (d if metric is None else metric.apply(u, d)), axis=-1)
         length = xp.sqrt(square)
         return float(length) if length.ndim == 0 else length
-
-    def points(self, u: Array) -> Array:
-        """Where the potential is evaluated: the state itself."""
-        return u
 
     def shape_error(self, u: Array) -> str | None:
         """None for a state (n,) or (b, n) that fits metric, jacobian and bounds."""

@@ -39,14 +39,19 @@ def numba_gradient(field: Any, d: int) -> tuple[Any, tuple[float, ...]] | None:
     ImportError
         When numba is not installed.
     """
+    return _with_parameters(_compiled_gradient, field, d)
+
+
+def _with_parameters(
+    make: Callable[[Expr, int], tuple[Any, tuple[str, ...]]], field: Any, d: int
+) -> tuple[Any, tuple[float, ...]] | None:
+    """The function that ``make`` finds for a formula, and its numbers p1, ..., pk."""
     expr = field.inner_expr(d)
     if expr is None:
         return None
-    function, names = _compiled_gradient(expr, d)
+    function, names = make(expr, d)
     values = tuple((field.parameters or {})[name] for name in names)
-    if not all(isinstance(v, float) for v in values):
-        return None
-    return function, values
+    return (function, values) if all(isinstance(v, float) for v in values) else None
 
 
 @lru_cache(maxsize=128)
@@ -137,12 +142,7 @@ def point_model(
 
     None instead of the pair when there is no formula, or a parameter is no number.
     """
-    expr = field.inner_expr(d)
-    if expr is None:
-        return None
-    function, names = _point_model(expr, d)
-    values = tuple((field.parameters or {})[name] for name in names)
-    return (function, values) if all(isinstance(v, float) for v in values) else None
+    return _with_parameters(_point_model, field, d)
 
 
 @lru_cache(maxsize=128)

@@ -21,6 +21,8 @@ __all__ = ["field_of_map", "map_terms"]
 
 Expr = Any
 Vector = tuple[Expr, ...]
+# Operations up to which a formula is simplified.
+LONGEST = 500
 
 
 def map_terms(method: Any, model: SymbolicModel, order: int) -> tuple[Vector, ...]:
@@ -127,5 +129,14 @@ def field_of_map(
             total = [
                 a - b / math.factorial(i) for a, b in zip(total, power[j], strict=True)
             ]
-        terms.append(tuple(sympy.simplify(sympy.expand(a)) for a in total))
+        terms.append(tuple(tidied(a) for a in total))
     return tuple(terms)
+
+
+def tidied(a: Expr) -> Expr:
+    """``a`` simplified; a long formula only cancelled, which takes no minutes."""
+    import sympy
+
+    found = sympy.expand(a)
+    long = found.count_ops() > LONGEST
+    return sympy.cancel(found) if long else sympy.simplify(found)

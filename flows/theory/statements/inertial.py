@@ -193,18 +193,24 @@ def natural(problem: Any, chart: Any, T: float) -> Any:
     return np.concatenate([m, S.ravel()])
 
 
+def mixtures(problem: Any, straight: Any, charts: tuple[Any, ...]) -> Sides:
+    """The flow in ``charts`` against the segment that it is in ``straight``."""
+    T = 0.8
+    a = math.exp(-T)
+    blend = a * straight.start(START) + (1.0 - a) * straight.start(GOAL)
+    m, S = straight.unpack(blend)
+    exact = np.concatenate([m, S.ravel()])
+    found = [natural(problem, chart, T) for chart in charts]
+    return np.ravel(found).tolist(), np.tile(exact, len(charts)).tolist(), 1e-8
+
+
 @statement(
     "maximum-likelihood",
     "natural gradient of KL(p|q): E x and E x x^T relax as e^{-t}, in all coordinates",
 )
 def maximum_likelihood() -> Sides:
-    a, charts = math.exp(-0.8), (FisherCholesky(2), FisherCovariance(2))
-    chart = FisherMoments(2)
-    blend = a * chart.start(START) + (1.0 - a) * chart.start(GOAL)
-    m, S = chart.unpack(blend)
-    exact = np.concatenate([m, S.ravel()])
-    found = [natural(problems.forward_kl, c, 0.8) for c in charts]
-    return np.ravel(found).tolist(), np.tile(exact, 2).tolist(), 1e-8
+    charts = (FisherCholesky(2), FisherCovariance(2))
+    return mixtures(problems.forward_kl, FisherMoments(2), charts)
 
 
 @statement(
@@ -212,13 +218,8 @@ def maximum_likelihood() -> Sides:
     "natural gradient of KL(q|p): P and P m relax as e^{-t}, in all coordinates",
 )
 def variational_inference() -> Sides:
-    a, charts = math.exp(-0.8), (FisherCholesky(2), FisherMoments(2))
-    chart = FisherNatural(2)
-    blend = a * chart.start(START) + (1.0 - a) * chart.start(GOAL)
-    m, S = chart.unpack(blend)
-    exact = np.concatenate([m, S.ravel()])
-    found = [natural(problems.reverse_kl, c, 0.8) for c in charts]
-    return np.ravel(found).tolist(), np.tile(exact, 2).tolist(), 1e-8
+    charts = (FisherCholesky(2), FisherMoments(2))
+    return mixtures(problems.reverse_kl, FisherNatural(2), charts)
 
 
 @statement(
