@@ -258,7 +258,8 @@ def leap(run: Run, fused: Callable[..., Any], stop: float) -> None:
     """Offer the stretch up to ``stop`` to the flow's fused path.
 
     The flow gets the step of a fixed run, or the ``Adaptive`` of an adaptive one; then
-    ``"steps"`` and ``"rejected"`` in its counts are those of the member with the most.
+    its counts have ``"steps"`` and ``"rejected"``, one number or those of each member,
+    of which the most are counted.
     """
     state, runner = run.state, run.runner
     rng = None if runner.stream is None else runner.stream.at(state.step)
@@ -276,21 +277,23 @@ def leap(run: Run, fused: Callable[..., Any], stop: float) -> None:
     counts = dict(result[1])
     counts["steps"] = counts.get("steps", 1) if steps is None else steps
     for name, count in counts.items():
-        runner.counters[name] = runner.counters.get(name, 0) + int(count)
+        runner.counters[name] = runner.counters.get(name, 0) + int(np.max(count))
     members = state.members
     memory: tuple[Any, ...] = ()
     if members is not None:
         memory = (Pool(np.arange(len(members.t)), ()),)
         members = members.restarted(np.ones(len(members.t), dtype=bool))
         members = members._replace(
-            t=np.full(len(members.t), stop), steps=members.steps + counts["steps"]
+            t=np.full(len(members.t), stop),
+            steps=members.steps + counts["steps"],
+            rejected=members.rejected + counts.get("rejected", 0),
         )
     run.before = state
     run.state = State(
         t=stop,
         u=result[0],
         memory=memory,
-        step=state.step + counts["steps"],
+        step=state.step + int(np.max(counts["steps"])),
         origin=stop,
         members=members,
     )

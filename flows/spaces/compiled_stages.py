@@ -28,7 +28,7 @@ def explicit_source(table: Any, n: int) -> str:
         return ", ".join(f"{name}_{j}" for j in range(n)) + ","
 
     def combined(row: Any, j: int) -> str:
-        return " + ".join(f"(h[i]*{a!r})*k{s}_{j}" for s, a in row)
+        return "h[i]*(" + " + ".join(f"{a!r}*k{s}_{j}" for s, a in row) + ")"
 
     body = [f"{names('x')} = {row('x', 'i')},", f"{names('k0')} = {row('k', 'i')},"]
     point = "x"
@@ -50,7 +50,7 @@ def explicit_source(table: Any, n: int) -> str:
     return "\n".join(
         [
             f"fsal, stages = {table.fsal!r}, {last}\n\n",
-            "@compiled",
+            "@inlined",
             "def attempt(x, k, t, h, p, y, e, f):",
             "    for i in range(LANES):",
             *(f"        {line}" for line in body),

@@ -49,10 +49,11 @@ class Euclidean(PointSpace):
         Box that the states keep, see ``flows.bounds``.
     compiled : bool, optional
         Whether Runge-Kutta schemes and ``Rosenbrock`` step in machine code (numba) from
-        save time to save time, for formulas of up to 16 coordinates: the first such run
-        takes seconds, later ones, also of other processes, a hundredth of the time of
-        the plain path. None: for batches of 512 points and more. Runs that save every
-        step, stop by ``until`` or have hooks take the plain path.
+        save time to save time: for formulas of up to 16 coordinates, and for functions
+        with ``gradient=`` that numba can compile. The first such run takes seconds,
+        later ones, for formulas also of other processes, a hundredth of the time of the
+        plain path. None: for batches of 512 points and more under formulas. Runs that
+        save every step, stop by ``until`` or have hooks take the plain path.
     device, dtype : str, optional
         None follows the state.
 

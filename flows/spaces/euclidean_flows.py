@@ -21,6 +21,7 @@ from flows.arrays import (
 from flows.flow import Flow, Memory
 from flows.linear import NewtonFailure
 from flows.spaces.cloud import drift_at
+from flows.spaces.compiled_functions import is_function
 from flows.spaces.compiled_steps import FEWEST, compiled_steps, obstacle
 from flows.spaces.jacobians import Krylov, chosen
 from flows.spaces.kinks import kink_prox
@@ -293,7 +294,7 @@ class EuclideanFlow(VectorFlow):
     def advance(
         self, scheme: Any, dt: Any, t0: float, t1: float, u: Array, rng: Any
     ) -> tuple[Array, Mapping[str, int]] | None:
-        """Compiled steps of points under formulas, as ``compiled`` says; else None.
+        """Compiled steps, as ``compiled`` of the space says; else None.
 
         Raises
         ------
@@ -301,11 +302,14 @@ class EuclideanFlow(VectorFlow):
             Where there are none, and the space asks for them.
         """
         wanted = self.space.compiled
-        if wanted is False or (wanted is None and (u.ndim < 2 or len(u) < FEWEST)):
+        # numba keeps what a function found outside it, which the user has to know.
+        few = u.ndim < 2 or len(u) < FEWEST or is_function(self.functional)
+        if wanted is False or (wanted is None and few):
             return None
-        why = self._not_compiled or obstacle(self.functional, scheme, dt, u)
+        V, structure = self.functional, self.space.jacobian
+        why = self._not_compiled or obstacle(V, scheme, dt, t0, u, structure)
         if why is None:
-            return compiled_steps(self.functional, scheme, dt, t0, t1, u)
+            return compiled_steps(V, scheme, dt, t0, t1, u, structure)
         if wanted:
             raise TypeError(
                 f"Euclidean(compiled=True) asks for compiled steps: {why}; "

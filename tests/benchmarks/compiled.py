@@ -163,18 +163,17 @@ CHAIN_START = np.resize([-1.2, 1.0], 1000)
 def chain(peer: Any) -> tuple[float, float]:
     """The chained valley in R^1000 to t = 10 within 1e-4."""
     energy = fl.Potential(chain_value, gradient=chain_gradient)
-    flow = fl.Euclidean(jacobian=fl.Banded(1, 1)).flow(energy)
+    bands = fl.Banded(1, 1)
+    flow = fl.Euclidean(jacobian=bands, compiled=True).flow(energy)
+    plain = fl.Euclidean(jacobian=bands).flow(energy)
 
-    def run(scheme, rtol):
+    def run(flow, scheme, rtol):
         return fl.solve(
             flow, CHAIN_START, (0, 10), scheme, dt=control(rtol), save_at=[10.0]
         ).u[-1]
 
-    exact = run(fl.Radau(), 1e-10)
-    ours = min(
-        timed(lambda rtol, scheme=scheme: run(scheme, rtol), exact, 1e-4, 3)
-        for scheme in (fl.BDF(), fl.Rosenbrock())
-    )
+    exact = run(plain, fl.Radau(), 1e-10)
+    ours = timed(lambda rtol: run(flow, fl.Rosenbrock(), rtol), exact, 1e-4)
     return ours, timed(peer, exact, 1e-4, 3)
 
 
