@@ -131,6 +131,9 @@ class Solution:
         batch, those of every member.
         """
         stats = dict(self.counters)
+        members = None if self.final is None else self.final.members
+        if members is not None:
+            stats["member_steps"] = members.steps.tolist()
         rises = self._rises()
         if rises is not None:
             risen = rises[0] > rounding(rises[1], rises[2], self.u)

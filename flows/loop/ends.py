@@ -53,15 +53,17 @@ def decide(
 def by_itself(flow: Any, state: State) -> bool:
     """Whether the flow has a norm of each member and takes some without the others."""
     u, t = state.u, state.t
-    if not own_norm(flow, u) or any(hasattr(flow, n) for n in ("noise", "draw")):
+    if any(hasattr(flow, name) for name in ("noise", "draw")):
         return False
-    if not hasattr(flow, "velocity") or u.shape[0] == 1:
-        return True
     with np.errstate(all="ignore"):
         try:
+            if not own_norm(flow, u[-2:]):
+                return False
+            if not hasattr(flow, "velocity") or u.shape[0] == 1:
+                return True
             one = to_numpy(flow.velocity(t, u[-1:]))
         except (ValueError, RuntimeError, IndexError, TypeError):
-            # Arrays of the user's with one entry for each member do not fit one.
+            # Arrays of the user's with one entry for each member do not fit some.
             return False
         whole = to_numpy(flow.velocity(t, u))[-1:]
     if one.shape != whole.shape:

@@ -73,7 +73,7 @@ class Members(NamedTuple):
     def new(t: float, count: int) -> Members:
         """All running from time ``t``, nothing remembered."""
         zeros = np.zeros(count, dtype=np.int64)
-        past = np.repeat(np.array(START)[:, None], count, axis=1)
+        past = np.broadcast_to(np.array(START)[:, None], (len(START), count))
         return Members(
             t=np.full(count, t),
             h=np.zeros(count),

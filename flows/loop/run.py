@@ -11,7 +11,7 @@ import numpy as np
 from flows.arrays import array_like, namespace
 from flows.control import Adaptive, count_steps
 from flows.hooks import notify
-from flows.loop.members import FAILED, RUNNING, STOPPED, Pool, members_of
+from flows.loop.members import FAILED, RUNNING, STOPPED, Members, Pool, members_of
 from flows.loop.own_events import MemberRule
 from flows.loop.own_steps import OwnSteps
 from flows.loop.runner import Runner, State, StepFailure
@@ -124,7 +124,6 @@ class Run:
         if members is not None:
             stopped = np.where(members.status == STOPPED, members.t, np.nan)
             failed = np.flatnonzero(members.status == FAILED)
-            counters["member_steps"] = members.steps.tolist()
         return Solution(
             t=np.array([t for t, _ in self.saved]),
             u=namespace(states[0]).stack(states),
@@ -282,9 +281,9 @@ def leap(run: Run, fused: Callable[..., Any], stop: float) -> None:
     memory: tuple[Any, ...] = ()
     if members is not None:
         memory = (Pool(np.arange(len(members.t)), ()),)
-        members = members.restarted(np.ones(len(members.t), dtype=bool))
-        members = members._replace(
-            t=np.full(len(members.t), stop),
+        members = Members.new(stop, len(members.t))._replace(
+            status=members.status,
+            reasons=members.reasons,
             steps=members.steps + counts["steps"],
             rejected=members.rejected + counts.get("rejected", 0),
         )

@@ -118,15 +118,16 @@ def firsts(x, k, t, span, p, order, rtol, atol, y, f, a, bits, logs, d0, d1, h):
 
 
 @parallel
-def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
+def adaptive(u, out, counts, portion, t0, stop, p, orders, limits, pi):
     order, q = orders
     rtol, atol, start, largest, most = limits
     integral, proportional, safety, low, high = pi
     shortest = 16.0 * 2.3e-16
-    pieces = (u.shape[0] + PIECE - 1) // PIECE
+    room = LANES * ((portion + LANES - 1) // LANES)
+    pieces = (u.shape[0] + portion - 1) // portion
     for piece in numba.prange(pieces):
-        begin = piece * PIECE
-        end = min(begin + PIECE, u.shape[0])
+        begin = piece * portion
+        end = min(begin + portion, u.shape[0])
         x, k, y = np.ones((d, LANES)), np.ones((d, LANES)), np.ones((d, LANES))
         e, f = np.ones((d, LANES)), np.ones((d, LANES))
         t, h, size = np.ones(LANES), np.ones(LANES), np.ones(LANES)
@@ -138,7 +139,7 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
         landing, passed, again = np.ones(LANES), np.ones(LANES), np.ones(LANES)
         taken, refused, bad = np.ones(LANES), np.ones(LANES), np.ones(LANES)
         # The slopes and the first step of every point of the piece.
-        begun, first = np.ones((d, PIECE)), np.ones(PIECE)
+        begun, first = np.ones((d, room)), np.ones(room)
         t[:] = t0
         for b in range(begin, end, LANES):
             for i in range(LANES):
@@ -168,12 +169,10 @@ def adaptive(u, out, counts, t0, stop, p, orders, limits, pi):
                     me = who[i]
                     for j in range(d):
                         out[me, j] = x[j, i]
-                    counts[me, 0], counts[me, 1] = taken[i], refused[i]
-                    counts[me, 2] += 1 + (start == 0.0)
-                    counts[me, 2] += stages * np.int64(taken[i] + refused[i])
-                    if not fsal:
-                        counts[me, 2] += np.int64(taken[i]) - 1
-                    counts[me, 3] = bad[i] > 10.0
+                    calls = stages * (taken[i] + refused[i]) + 1 + (start == 0.0)
+                    counts[0, me], counts[1, me] = taken[i], refused[i]
+                    counts[2, me] = calls if fsal else calls + taken[i] - 1
+                    counts[3, me] = bad[i] > 10.0
                     who[i] = -1
                     active -= 1
                 if waiting < end:

@@ -101,7 +101,7 @@ def gradient_source(table: Any, n: int, width: int, timed: bool) -> str:
 
 def sizes(n: int, lanes: int) -> str:
     """Source of the constants of the loops."""
-    return f"d, LANES, PIECE = {n}, {lanes}, {8 * lanes}\n\n\n"
+    return f"d, LANES = {n}, {lanes}\n\n\n"
 
 
 def numbers_of(functional: Any, n: int) -> list[list[float]] | None:
@@ -146,20 +146,21 @@ def function_source(
                     line.append(f"p[{at + n * row + column}]")
                     continue
                 form = " + ".join(f"p[{at + n * row + k}]*x{k}" for k in range(n))
-                line.append(f"({form} - p[{at + n * n + row}])")
+                line.append(f"(p[{at + n * n + row}] - ({form}))")
         elif own:
+            V = function.inner_expr(n)
             text, used = scalar_programs.scalar_source(
-                function.inner_expr(n), n, f"{name}{i}", second
+                V if second else -V, n, f"{name}{i}", second
             )
+            scale = "" if term.scale == 1.0 else f"p[{at}]*"
             names = sorted(function.parameters or {})
             given = "".join(f", p[{at + 1 + names.index(key)}]" for key in used)
             texts.append(f"@compiled\n{text}")
             body.append(f"g{i} = {name}{i}({x}, t{given})")
             for k, line in enumerate(sums):
-                line.append(f"p[{at}]*g{i}[{k}]")
+                line.append(f"{scale}g{i}[{k}]")
         at += len(own)
-    sign = "" if second else "-"
-    values = (f"{sign}({' + '.join(line) or '0.0'})" for line in sums)
-    body.append(f"return ({', '.join(values)},)")
+    values = ", ".join(" + ".join(line) or "0.0" for line in sums)
+    body.append(f"return ({values},)")
     head = f"@compiled\ndef {name}({x}, t, p):\n    "
     return "\n".join([*texts, head + "\n    ".join(body) + "\n\n\n"])

@@ -34,6 +34,8 @@ Array = Any
 
 # Compiling takes seconds: fewer points than this are done before it is.
 FEWEST = 512
+# Points of a thread whose first steps are found ahead.
+MOST_AT_ONCE = 4096
 # The step of formulas is written out; its length grows with coordinates times stages.
 MOST_COORDINATES = 16
 
@@ -163,7 +165,9 @@ def of_pointers(module: Any) -> Any:
     if module.fixed._can_compile:
         module.fixed.compile(numba.void(points, points, *numbers, numba.i8, pointer))
         module.adaptive.compile(
-            numba.void(points, points, counts, *numbers, pointer, pair, five, five)
+            numba.void(
+                points, points, counts, numba.i8, *numbers, pointer, pair, five, five
+            )
         )
         module.fixed.disable_compile()
         module.adaptive.disable_compile()
@@ -206,7 +210,7 @@ def run_adaptive(
     p: Any,
 ) -> dict[str, Any] | None:
     """Steps of its own for each point; None when one of them fails."""
-    counts = np.zeros((len(u), 4), dtype=np.int64)
+    counts = np.empty((4, len(u)), dtype=np.int64)
     pi = control.controller
     first, largest = control.first or 0.0, control.largest or math.inf
     limits = tuple(
@@ -214,12 +218,25 @@ def run_adaptive(
     )
     gains = (pi.integral, pi.proportional, pi.safety, pi.smallest, pi.largest)
     orders = (float(scheme.order), float(scheme.error_order))
-    module.adaptive(u, out, counts, t0, t1, p, orders, limits, gains)
-    if counts[:, 3].any():
+    module.adaptive(u, out, counts, portion(len(u)), t0, t1, p, orders, limits, gains)
+    steps, rejected, calls, failed = counts
+    if failed.any():
         return None
-    steps, rejected, calls = counts[:, 0], counts[:, 1], int(counts[:, 2].max())
     attempts = int((steps + rejected).max())
-    return {"steps": steps, "rejected": rejected, **counted(scheme, attempts, calls)}
+    return {
+        "steps": steps,
+        "rejected": rejected,
+        **counted(scheme, attempts, int(calls.max())),
+    }
+
+
+def portion(count: int) -> int:
+    """How many of ``count`` points a thread takes at once: few, equal portions."""
+    import numba
+
+    threads = int(numba.get_num_threads())
+    portions = threads * math.ceil(count / (threads * MOST_AT_ONCE))
+    return math.ceil(count / portions)
 
 
 def parallel_lock() -> Any:

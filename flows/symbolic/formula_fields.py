@@ -163,6 +163,13 @@ class SymbolicField(_Formula):
             f"value shall not depend on {last}."
         )
 
+    def probe(self, x: Array, t: float = 0.0, derivatives: int = 1) -> None:
+        """One point tells what all do, unless a parameter is an array."""
+        x = points(x)
+        if not any(getattr(v, "ndim", 0) for v in self.parameters.values()):
+            x = x.reshape(-1, x.shape[-1])[:1]
+        super().probe(x, t, derivatives)
+
     def value(self, x: Array, t: Any = 0.0) -> Array:
         x = points(x)
         self.check_dimension(x.shape[-1])
