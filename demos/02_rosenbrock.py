@@ -25,7 +25,7 @@ def main(plot=True, out="figures"):
     error = float(np.linalg.norm(implicit.u[-1] - p.limit))
 
     if plot:
-        titles = "into the valley and along it", "steps of equal accuracy"
+        titles = "into the valley and along it", "steps at equal tolerance"
         axes = plotting.new_axes(2, titles=titles)
         plotting.plot_path(implicit, axes[0])
         for sol, name, color in (
@@ -33,11 +33,11 @@ def main(plot=True, out="figures"):
             (implicit, "TR-BDF2", "vermilion"),
         ):
             label = f"{name}, {sol.stats['steps']} steps"
-            axes[1].loglog(
-                sol.t[1:], np.diff(sol.t), color=plotting.COLORS[color], label=label
-            )
+            # The last two steps are cut to end at the final time.
+            t, h = sol.t[1:-2], np.diff(sol.t)[:-2]
+            axes[1].loglog(t, h, color=plotting.COLORS[color], label=label)
         axes[1].set(xlabel="time $t$", ylabel="step $h$")
-        axes[1].legend(frameon=False, fontsize=8)
+        plotting.legend(axes[1])
         plotting.save(axes, "02_rosenbrock.png", out)
 
     tolerance = 1e-5

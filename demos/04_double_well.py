@@ -34,7 +34,8 @@ def main(plot=True, out="figures"):
         titles = "density, early to late", "surplus of mass on the right"
         axes = plotting.new_axes(2, titles=titles)
         plotting.plot_density(sol, axes[0], exact=p.limit, label="equilibrium")
-        axes[1].semilogy(sol.t, imbalance, color=plotting.COLORS["blue"], lw=1.6)
+        blue = plotting.COLORS["blue"]
+        axes[1].semilogy(sol.t, imbalance, color=blue, lw=1.6, label="run")
         law = imbalance[-1] * np.exp(-gap * (sol.t - sol.t[-1]))
         axes[1].semilogy(
             sol.t,
@@ -44,7 +45,7 @@ def main(plot=True, out="figures"):
             label=f"rate = spectral gap, {gap:.4f}",
         )
         axes[1].set(xlabel="time $t$", ylabel="mass right $-$ mass left")
-        axes[1].legend(frameon=False, fontsize=8)
+        plotting.legend(axes[1])
         plotting.save(axes, "04_double_well.png", out)
         plotting.animate(sol, f"{out}/04_double_well.gif", frames=50)
 

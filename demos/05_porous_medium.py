@@ -57,7 +57,7 @@ def main(plot=True, out="figures"):
         axes[1].set(xlabel="time $t$", ylabel="front $r(t)$")
         axes[1].set_yticks([1, 2, 3, 4], ["1", "2", "3", "4"])
         axes[1].minorticks_off()
-        axes[1].legend(frameon=False, fontsize=8)
+        plotting.legend(axes[1])
         plotting.save(axes, "05_porous_medium.png", out)
 
     error, tolerance = max(errors.values()), 5e-3

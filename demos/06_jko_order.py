@@ -42,7 +42,7 @@ def main(plot=True, out="figures"):
         ax.set_yticks([0.005, 0.01, 0.02, 0.04], ["0.005", "0.01", "0.02", "0.04"])
         ax.minorticks_off()
         ax.set(xlabel=r"step $\tau$", ylabel="$W_2$ error at the end")
-        ax.legend(frameon=False, fontsize=8)
+        plotting.legend(ax)
         plotting.save(ax, "06_jko_order.png", out)
 
     error, tolerance = max(abs(r.order[-1] - 1) for r in studies.values()), 0.1

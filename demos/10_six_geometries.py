@@ -5,7 +5,7 @@
 What a small move costs decides where the flow goes and how fast: lengths, the Hessian
 (Newton's flow, a straight line), the sum or the largest of the coordinates, entropies
 of x > 0 (F. Alvarez, J. Bolte, O. Brahic, doi:10.1137/S0363012902419977). All six fall
-to the same minimum; small dots lie at t = 1/8, 1/4, 1/2 and 1.
+to the same minimum.
 """
 
 # %%
@@ -42,7 +42,8 @@ def main(plot=True, out="figures"):
     error = max(np.abs(sols[name].u - exact[name]).max() for name in exact)
 
     if plot:
-        axes = plotting.new_axes(2, height=3.1, titles=("six paths", "six clocks"))
+        titles = "six paths, dots at $t = 1/8, 1/4, 1/2, 1$", "six clocks"
+        axes = plotting.new_axes(2, height=3.1, titles=titles)
         colors = list(plotting.COLORS.values())[:6]
         plotting.plot_levels(p.energy, axes[0], ((0.3, 3.2), (-0.1, 2.8)))
         for (name, sol), color in zip(sols.items(), colors, strict=True):

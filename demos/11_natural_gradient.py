@@ -35,19 +35,21 @@ def main(plot=True, out="figures"):
 
     if plot:
         titles = ("natural gradient", "plain gradient", "KL that is left")
-        shape = {"width": 8.4, "height": 2.5, "ratios": (1, 1, 0.8)}
-        axes = plotting.new_axes(3, titles=titles, **shape)
+        axes = plotting.new_axes(3, width=8.4, ratios=(1, 1, 0.8), titles=titles)
         for ax, s in zip(axes, (sol, other), strict=False):
             for t, color in zip(TIMES, plotting.time_colors(len(TIMES)), strict=True):
                 u = s.u[np.argmin(np.abs(s.t - t))]
                 ax.plot(*ellipse(u), color=color, lw=1.3)
-            ax.plot(*ellipse(p.limit), "--", color=plotting.COLORS["vermilion"], lw=1.2)
-            ax.set(xlim=(-5.4, 3.4), ylim=(-2.2, 3.4), aspect="equal")
+            red = plotting.COLORS["vermilion"]
+            ax.plot(*ellipse(p.limit), "--", color=red, lw=1.2, label="target")
+            ax.set(xlim=(-5.2, 3.4), ylim=(-3.2, 4.8), xlabel="$x$", ylabel="$y$")
+            ax.set_aspect("equal")
+        plotting.legend(axes[0], where="lower left")
         plotting.time_bar(axes[1], TIMES)
         for s, label, color in ((sol, "natural", "blue"), (other, "plain", "gray")):
             color = plotting.COLORS[color]
             plotting.plot_energy(s, axes[2], floor=0.0, label=label, color=color)
-        axes[2].set_ylabel("KL")
+        axes[2].set_ylabel(r"KL(target $|$ law)")
         plotting.save(axes, "11_natural_gradient.png", out)
 
     tolerance = 1e-5

@@ -4,9 +4,9 @@
 
 with z = sqrt(l_i) t: Bessel functions (W. Su, S. Boyd, E. J. Candes, arXiv:1503.01243).
 V rises again and again under the dashed bound 2 |x(0)|^2/t^2, and is soon far below the
-gradient flow; what falls is the Lyapunov function t^2 V + 2 |x + t x'/2|^2. The dots
-are Nesterov's iterates with step s at t = k sqrt(s), which is FISTA (A. Beck, M.
-Teboulle, doi:10.1137/080716542).
+gradient flow; what falls is the Lyapunov function t^2 V + 2 |x + t x'/2|^2. Nesterov's
+iterates with steps s = h^2 of the gradient are near the flow at t = k h; that is FISTA
+(A. Beck, M. Teboulle, doi:10.1137/080716542).
 """
 
 # %%
@@ -31,23 +31,25 @@ def main(plot=True, out="figures"):
 
     if plot:
         titles = "the energy ripples", "the Lyapunov function falls"
-        left, right = axes = plotting.new_axes(2, titles=titles)
-        color, dots = plotting.COLORS["blue"], plotting.COLORS["vermilion"]
-        gray, sky = plotting.COLORS["gray"], plotting.COLORS["sky"]
+        left, right = axes = plotting.new_axes(2, height=3.2, titles=titles)
+        names = ("gray", "blue", "vermilion", "sky")
+        gray, color, dots, sky = (plotting.COLORS[name] for name in names)
         plotting.plot_energy(plain, left, floor=0.0, label="gradient flow", color=gray)
-        plotting.plot_energy(sol, left, floor=0.0, label="Nesterov")
-        few = slice(None, None, 2)
-        iterates = discrete.t[few], discrete.energy[few]
-        left.plot(*iterates, ".", ms=4, color=dots, label="iterates")
+        plotting.plot_energy(sol, left, floor=0.0, label="Nesterov's flow")
+        label = "Nesterov's iterates, $h = 0.5$"
+        left.plot(discrete.t, discrete.energy, ".", ms=3, color=dots, label=label)
         values, later = theory.lyapunov(sol), sol.t > 2.0
         bound = values[0] / sol.t[later] ** 2
-        left.plot(sol.t[later], bound, "k--", lw=0.9, label="bound")
-        left.legend(frameon=False, fontsize=8)
-        left.set(ylim=(1e-6, 1.0), ylabel="$V$")
+        label = "its bound $2|x(0)|^2/t^2$"
+        left.plot(sol.t[later], bound, "k--", lw=0.9, label=label)
+        left.set(ylim=(3e-8, 1.0))
         right.plot(sol.t, values, color=color, label=r"$t^2 V + 2|x + t x'/2|^2$")
-        right.plot(sol.t, sol.t**2 * sol.energy, color=sky, label="$t^2 V$")
-        right.set(xlabel="time $t$", ylim=(0.0, None))
-        right.legend(frameon=False, fontsize=8)
+        right.plot(
+            sol.t, sol.t**2 * sol.energy, color=sky, label="$t^2 V$, a part of it"
+        )
+        right.set(xlabel="time $t$", ylabel="Lyapunov function", ylim=(0.0, None))
+        for ax in axes:
+            plotting.legend(ax, below=True, columns=2)
         plotting.save(axes, "14_nesterov_ripples.png", out)
 
     tolerance = 1e-6

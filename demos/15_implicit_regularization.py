@@ -5,7 +5,8 @@
 
 Gradient descent with the step h follows the flow of V + h/4 |grad V|^2 instead
 (D. Barrett, B. Dherin, doi:10.48550/arXiv.2009.11162): each step multiplies a^2 - b^2
-by 1 - h^2 (y - ab)^2, and long steps end in flatter minima, nearer to the origin.
+by 1 - h^2 (y - ab)^2, and long steps end in flatter minima, nearer to the origin. The
+flow of V + h/4 |grad V|^2 leaves out terms in h^2: it is right for small h.
 """
 
 # %%
@@ -39,15 +40,16 @@ def main(plot=True, out="figures"):
         left.plot(*np.transpose([p.exact(t) for t in times]), color=black, label="flow")
         for h, u, color in zip(STEPS[2:], paths[2:], (blue, red), strict=True):
             left.plot(*u.T, "o-", ms=2.5, lw=0.7, color=color, label=f"$h = {h:g}$")
-        left.set(xlabel="$a$", ylabel="$b$", xlim=(0, 3.6), ylim=(0, 3.6))
+        left.set(xlabel="$a$", ylabel="$b$", xlim=(0, 3.7), ylim=(0, 3.7))
+        left.set_aspect("equal")
         flows = [fl.solve(equation.flow(h), p.initial, p.t).u[-1] for h in STEPS]
         right.axhline(p.constants["sum_of_squares"], color=black, lw=1, label="flow")
-        right.plot(STEPS, ends, "o-", color=red, label="gradient descent")
+        right.plot(STEPS, ends, "o-", ms=4, color=red, label="gradient descent")
         squares, label = np.sum(np.square(flows), axis=1), r"$V + h|\nabla V|^2/4$"
-        right.plot(STEPS, squares, "x--", color=blue, label=f"flow of {label}")
+        right.plot(STEPS, squares, "x--", ms=5, color=blue, label=f"flow of {label}")
         right.set(xlabel="step $h$", ylabel="$a^2 + b^2$")
         for ax in axes:
-            ax.legend(frameon=False, fontsize=8)
+            plotting.legend(ax)
         plotting.save(axes, "15_implicit_regularization.png", out)
 
     if error > 1e-12:

@@ -41,20 +41,25 @@ def main(plot=True, out="figures"):
     search.step(loss)
 
     if plot:
-        left, right = axes = plotting.new_axes(2, titles=("paths", "error of a, b, c"))
+        left, right = axes = plotting.new_axes(2, titles=("twelve paths", "the search"))
         blue, red = plotting.COLORS["blue"], plotting.COLORS["vermilion"]
         learned = paths(guess.detach(), start)
-        drawn = [
-            *left.plot(*first.unbind(-1), color=blue, lw=0.7)[:1],
-            *left.plot(*learned.unbind(-1), color=red)[:1],
-            *left.plot(*observed.unbind(-1), ".", color="black", ms=3)[:1],
-        ]
-        left.legend(
-            drawn, ["guessed", "learned", "observed"], loc=(1.0, 0.4), frameon=False
-        )
-        left.set(xlabel="$x$", ylabel="$y$", aspect="equal")
+        for found, label, look in (
+            (first, "guessed", {"color": blue, "lw": 0.8}),
+            (learned, "learned", {"color": red, "lw": 1.4}),
+            (
+                observed,
+                "observed",
+                {"color": "black", "ls": "", "marker": ".", "ms": 3},
+            ),
+        ):
+            left.plot(*found.unbind(-1), **look)[0].set_label(label)
+        left.set(xlabel="$x$", ylabel="$y$")
+        left.set_aspect("equal", adjustable="datalim")
+        plotting.legend(left, below=True, columns=3)
         right.semilogy(errors, ".-")
         right.set(xlabel="number of runs", xticks=range(0, len(errors), 3))
+        right.set_ylabel("largest error of $a$, $b$, $c$")
         plotting.save(axes, "17_learned_potential.png", out)
 
     tolerance = 1e-4

@@ -90,7 +90,9 @@ def test_every_space_has_a_labelled_picture_and_changes_nothing_global(run, tmp_
         assert ax.get_xlabel()
         assert ax.get_ylabel()
     if sol.energy is not None:
-        assert "F" in axes[-1].get_ylabel()
+        points = run.__name__ in ("as_path", "as_paths", "as_components")
+        name = "$V(x(t))" if points else r"$F(\rho(t))"
+        assert axes[-1].get_ylabel().startswith(name)
         assert axes[-1].get_yscale() == "log"
     assert plotting.save(axes, "a.png", tmp_path).stat().st_size > 2000
     assert dict(mpl.rcParams) == before
@@ -153,10 +155,39 @@ def test_density_lines_start_at_the_first_and_end_at_the_last_state():
 def test_the_times_on_the_color_bar_are_those_of_the_lines():
     sol = on_grid()
     ax = plotting.plot_density(sol, count=4)
-    bar = ax.figure.axes[-1]
+    (bar,) = ax.child_axes
     texts = [label.get_text() for label in bar.get_yticklabels()]
     assert len(texts) == 4
     assert (texts[0], texts[-1]) == ("0", "1")
+
+
+def test_the_color_bar_is_as_high_as_a_picture_of_fixed_aspect():
+    ax, _ = plotting.new_axes(2, width=9.0)
+    ax.set(xlim=(0, 4), ylim=(0, 1), aspect="equal")
+    bar = plotting.time_bar(ax, [0.0, 1.0])
+    ax.figure.draw_without_rendering()
+    picture, field = ax.get_window_extent(), bar.ax.get_window_extent()
+    assert picture.height < 0.6 * ax.figure.bbox.height
+    np.testing.assert_allclose([field.y0, field.y1], [picture.y0, picture.y1], atol=0.5)
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+def test_a_legend_below_covers_neither_the_picture_nor_its_axis(ticks):
+    (ax,) = plotting.new_axes()
+    ax.plot([0, 1], [0, 1], label="a")
+    ax.plot([0, 1], [1, 0], label="b")
+    if ticks:
+        ax.set_xlabel("time $t$")
+    else:
+        ax.set_xticks([])
+    legend = plotting.legend(ax, below=True, columns=2, title="two")
+    figure = ax.figure
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    axis = ax.xaxis.get_tightbbox()
+    assert box.y1 <= min(ax.bbox.y0, axis.y0 if ticks else ax.bbox.y0)
+    assert box.y0 >= 0.0
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
 
 
 def test_the_image_of_a_density_lies_where_the_grid_does():
@@ -179,7 +210,10 @@ def test_the_energy_gap_is_measured_from_the_floor():
 def test_without_a_floor_the_last_energy_is_left_out_and_the_label_says_so():
     ax = plotting.plot_energy(as_path())
     assert np.isnan(ax.lines[0].get_ydata()[-1])
-    assert "min" in ax.get_ylabel()
+    assert ax.get_ylabel() == r"$V(x(t)) - \min V$"
+    assert plotting.plot_energy(as_path(), floor=0.0).get_ylabel() == "$V(x(t))$"
+    below = plotting.plot_energy(as_path(), floor=-1.0)
+    assert below.get_ylabel() == r"$V(x(t)) - V_\infty$"
 
 
 def test_energies_of_a_batch_are_one_line_each():
@@ -228,6 +262,13 @@ def test_levels_cut_the_area_into_equal_parts():
     # V there is 1/(2 pi); the tolerance is the pixel grid's.
     assert levels[1] == pytest.approx(1 / (2 * np.pi), rel=0.02)
     assert ax.get_xlim() == (-1.0, 1.0)
+
+
+def test_no_level_of_a_potential_is_as_white_as_the_paper():
+    fills = plotting.plot_levels(BOWL).collections[0]
+    colors = np.asarray(fills.to_rgba(0.5 * (fills.levels[1:] + fills.levels[:-1])))
+    on_paper = 1.0 - fills.get_alpha() * (1.0 - colors[:, :3])
+    assert on_paper.min(axis=1).max() < 0.95
 
 
 def test_levels_of_a_constant_potential_are_an_empty_picture():

@@ -1,5 +1,7 @@
 """Rates, the evolution variational inequality and De Giorgi's identity on runs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -170,6 +172,105 @@ def test_de_giorgi_s_identity_holds_for_every_step(h):
         found = check_de_giorgi(sol, points=40)
         assert found, found
     assert check_de_giorgi(sol, points=40).value < 1e-12
+
+
+def test_mirror_flows_are_bounded_by_the_bregman_divergence():
+    # V = sum x log(x/q) is the entropy plus a linear function: relatively 1-convex.
+    p = fl.problems.simplex_kl()
+    flow = fl.Mirror.simplex().flow(p.energy)
+    sol = fl.solve(flow, p.exact(0.0), p.t, fl.DormandPrince(), dt=TIGHT)
+    found = rates(sol, minimizer=p.limit, convexity=1.0)
+    assert found
+    assert [b.formula for b in found.bounds] == [
+        "f - f* <= D_0/t",
+        "f - f* <= mu D_0/(e^(mu t) - 1)",
+        "D(x*, x) <= e^(-mu t) D_0",
+    ]
+    entropy = np.sum(p.limit * np.log(p.limit / sol.u), axis=-1)
+    np.testing.assert_allclose(found.bounds[2].curve, entropy, rtol=1e-12, atol=1e-15)
+    assert np.abs(evi_gap(sol, p.limit, 1.0)).max() < 1e-14
+    assert str(rates(sol, problem=p)) == str(found)
+    assert not rates(sol, minimizer=p.limit, convexity=1.1)
+    assert rates(sol, minimizer=p.limit, convexity=0.0)
+    ax = found.plot()[1]
+    assert ax.get_ylabel() == "$D(x^*, x(t))$"
+
+
+def test_a_linear_energy_on_the_simplex_nearly_attains_the_convex_rate():
+    # Between two corners, from e^-R next to the wrong one: while V stays near 1 the
+    # bound R/t comes down to it.
+    R, start = 600.0, np.array([np.exp(-600.0), 1.0])
+    flow = fl.Mirror.simplex().flow(fl.quadratic(0.0, b=[0.0, -1.0]))
+    sol = fl.solve(flow, start, (0, R), fl.Euler(), dt=1.0)
+    found = rates(sol, minimizer=[1.0, 0.0], convexity=0.0)
+    assert found
+    assert 0.98 < bound(found, "D_0/t").tightness < 1.0
+    assert not rates(sol, minimizer=[1.0, 0.0], convexity=0.01)
+
+
+@pytest.mark.parametrize("scheme", [*PROXIMAL, fl.DormandPrince()], ids=repr)
+def test_the_contraction_of_the_divergence_is_nearly_attained(scheme):
+    # log(x/q) decays at the rate 1, and far below q the divergence is q |log(x/q)|.
+    form = "x*log(x/2) - x + 2"
+    flow = fl.Mirror.positive().flow(fl.Potential(form))
+    dt = 0.25 if scheme in PROXIMAL else TIGHT
+    start = np.array([[2 * np.exp(-200.0)], [2 * np.exp(-300.0)]])
+    sol = fl.solve(flow, start, (0, 1), scheme, dt=dt)
+    found = rates(sol, minimizer=[2.0], convexity=1.0)
+    assert found
+    assert 0.98 < bound(found, "D(x*, x)").tightness < 1.0
+    assert ("prod" in bound(found, "D(x*, x)").formula) == (scheme in PROXIMAL)
+    assert not rates(sol, minimizer=[2.0], convexity=1.1)
+
+
+def test_a_problem_says_how_convex_it_is_for_a_mirror_map():
+    p = fl.problems.quadratic([1.0, 5.0], [1.0, 2.0], center=[2.0, 1.0])
+    flow = fl.Mirror.positive().flow(p.energy)
+    sol = fl.solve(flow, p.initial, (0, 2), fl.DormandPrince(), dt=TIGHT)
+    for constants, formulas in (
+        ({"convexity": 1.0}, ["f - f* <= D_0/t", "D(x*, x) <= D_0"]),
+        (
+            {"convexity": 1.0, "relative_convexity": 0.5},
+            [
+                "f - f* <= D_0/t",
+                "f - f* <= mu D_0/(e^(mu t) - 1)",
+                "D(x*, x) <= e^(-mu t) D_0",
+            ],
+        ),
+    ):
+        told = dataclasses.replace(p, constants=constants, rate=None)
+        found = rates(sol, problem=told)
+        assert found
+        assert [b.formula for b in found.bounds] == formulas
+    unknown = dataclasses.replace(p, constants={"convexity": -1.0}, rate=None)
+    with pytest.raises(ValueError, match="f - convexity phi is convex"):
+        rates(sol, problem=unknown)
+
+
+def test_bregman_steps_have_no_bound_by_the_inequality_of_the_slope():
+    p = fl.problems.simplex_kl()
+    flow = fl.Mirror.simplex().flow(p.energy)
+    sol = fl.solve(flow, p.exact(0.0), p.t, fl.MinimizingMovement(), dt=0.5)
+    with pytest.raises(ValueError, match="Nothing is known"):
+        rates(sol, minimum=0.0, pl=0.1)
+    smooth = fl.solve(flow, p.exact(0.0), p.t, fl.DormandPrince(), dt=TIGHT)
+    assert "by PL" in rates(smooth, minimum=0.0, pl=0.1).bounds[0].formula
+
+
+def test_a_minimizer_at_the_edge_of_burg_s_map_is_refused():
+    flow = fl.Mirror.burg().flow(fl.Potential("x"))
+    sol = fl.solve(flow, [1.0], (0, 1), fl.DormandPrince(), dt=TIGHT)
+    with pytest.raises(ValueError, match=r"D\(x\*, x_0\) is infinite"):
+        rates(sol, minimizer=[0.0], minimum=0.0, convexity=0.0)
+
+
+def test_de_giorgi_s_identity_holds_for_bregman_steps():
+    p = fl.problems.simplex_kl()
+    flow = fl.Mirror.simplex().flow(p.energy)
+    sol = fl.solve(flow, p.exact(0.0), p.t, fl.MinimizingMovement(), dt=0.5)
+    assert check_de_giorgi(sol)
+    moved = dataclasses.replace(sol, u=np.roll(sol.u, 1, axis=1))
+    assert not check_de_giorgi(moved)
 
 
 def test_de_giorgi_s_identity_holds_between_laws_and_not_for_other_steps():

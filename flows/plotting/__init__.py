@@ -18,13 +18,21 @@ from flows.plotting.pictures import (
     plot_path,
 )
 from flows.plotting.plane import plot_levels
-from flows.plotting.style import COLORS, new_axes, save, time_bar, time_colors
+from flows.plotting.style import (
+    COLORS,
+    legend,
+    new_axes,
+    save,
+    time_bar,
+    time_colors,
+)
 from flows.plotting.traces import plot_energy
 
 __all__ = [
     "COLORS",
     "animate",
     "fade",
+    "legend",
     "mosaic",
     "new_axes",
     "plot",

@@ -84,6 +84,7 @@ def scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
 
 
 def density_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
+    """A density on the line, and the first one in gray behind it."""
     curves = {int(i): curve(sol.space, state(sol, int(i))) for i in which}
     (line,) = ax.plot(*curves[int(which[0])], color=COLORS["blue"], lw=1.8)
     (first,) = ax.plot(*curves[int(which[0])], color=COLORS["gray"], lw=0.8)
@@ -101,6 +102,13 @@ def density_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
 
 
 def image_scene(sol: Any, ax: Any) -> Update:
+    """A density in the plane, each frame with colors up to its own maximum.
+
+    Raises
+    ------
+    TypeError
+        For a grid of three dimensions.
+    """
     if sol.space.d != 2:
         raise TypeError("Animations of grids need one or two dimensions.")
     image = ax.imshow(
@@ -117,6 +125,7 @@ def image_scene(sol: Any, ax: Any) -> Update:
 
 
 def histogram_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
+    """Particles on the line, in the same bins in all frames."""
     edges = bins_for(np.concatenate([state(sol, int(i))[:, 0] for i in which]))
 
     def counts(i: int) -> np.ndarray:
@@ -132,6 +141,7 @@ def histogram_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
 
 
 def points_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
+    """The first two coordinates of particles, in a box around the start and the end."""
     ends = np.concatenate([state(sol, int(i))[:, :2] for i in (which[0], which[-1])])
     box = box_around(ends)
     energy = potential_of(sol)
@@ -153,6 +163,7 @@ def points_scene(sol: Any, ax: Any, which: np.ndarray) -> Update:
 
 
 def path_scene(sol: Any, ax: Any, paths: np.ndarray) -> Update:
+    """Paths (k, b, 2) that grow from their starts."""
     box, phase = box_around(paths.reshape(-1, 2)), is_phase(sol)
     energy = None if phase else potential_of(sol)
     if energy is not None:
@@ -173,6 +184,7 @@ def path_scene(sol: Any, ax: Any, paths: np.ndarray) -> Update:
 
 
 def components_scene(sol: Any, ax: Any) -> Update:
+    """At most 60 components over time, as curves that grow."""
     u = places(sol).reshape(len(sol.t), -1)
     names = list(COLORS.values())
     lines = [

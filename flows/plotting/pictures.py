@@ -23,6 +23,7 @@ from flows.plotting.style import (
     COLORS,
     LABEL,
     TICK,
+    legend,
     new_axes,
     own,
     time_bar,
@@ -149,7 +150,7 @@ def plot_density(
         left, right = ax.get_xlim()
         x = np.linspace(left, right, 801)
         ax.plot(x, exact.pdf(x), "--", color=COLORS["vermilion"], lw=1.3, label=label)
-        ax.legend(frameon=False, fontsize=TICK)
+        legend(ax)
     ax.set_xlabel("$x$", fontsize=LABEL)
     ax.set_ylabel(r"density $\rho(t, x)$", fontsize=LABEL)
     ax.set_ylim(bottom=0.0)
@@ -255,7 +256,7 @@ def plot_components(sol: Any, ax: Any = None, *, most: int = 60) -> Any:
         label = f"$x_{{{texts[j]}}}$" if 1 < n <= len(names) and j < n else None
         ax.plot(sol.t, u[:, j], color=names[j % n % len(names)], lw=1.3, label=label)
     if 1 < n <= len(names):
-        ax.legend(frameon=False, fontsize=TICK, ncols=2 if n > 3 else 1)
+        legend(ax, columns=2 if n > 3 else 1)
     ax.set_xlabel("time $t$", fontsize=LABEL)
     ax.set_ylabel("components $x_i(t)$" if n > 1 else "$x(t)$", fontsize=LABEL)
     return ax
@@ -328,7 +329,7 @@ def draw_histogram(ax: Any, x: np.ndarray, t: float, exact: Any) -> Any:
         points = np.linspace(edges[0], edges[-1], 801)
         color = COLORS["vermilion"]
         ax.plot(points, exact.pdf(points), "--", color=color, lw=1.3, label="exact")
-        ax.legend(frameon=False, fontsize=TICK)
+        legend(ax)
     ax.set_xlabel("$x$", fontsize=LABEL)
     ax.set_ylabel(r"density $\rho(t, x)$", fontsize=LABEL)
     ax.set_title(f"$t = {time_text(t)}$", fontsize=LABEL)

@@ -56,14 +56,17 @@ def plot_levels(
     inside = V[np.isfinite(V)]
     levels = np.unique(np.quantile(inside, np.linspace(0.0, 1.0, count + 1)))
     if levels.size > 2:
-        from matplotlib.colors import BoundaryNorm
+        from matplotlib import colormaps
+        from matplotlib.colors import BoundaryNorm, ListedColormap
 
+        # The white end of the map would read as a place without values.
+        shades = ListedColormap(colormaps["bone"](np.linspace(0.0, 0.85, 256)))
         ax.contourf(
             x,
             y,
             V,
             levels,
-            cmap="bone",
+            cmap=shades,
             norm=BoundaryNorm(levels, 256),
             alpha=0.45,
             zorder=0,

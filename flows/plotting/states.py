@@ -17,6 +17,7 @@ __all__ = [
     "curve",
     "is_inertial",
     "is_line",
+    "is_measure",
     "is_phase",
     "is_points",
     "matrix_shape",
@@ -71,6 +72,11 @@ def is_line(space: Any) -> bool:
 def is_points(space: Any) -> bool:
     """Whether states are particles (n, d)."""
     return isinstance(space, (Particles, LangevinParticles))
+
+
+def is_measure(space: Any) -> bool:
+    """Whether a state stands for a law, so that its energy is F(rho) and not V(x)."""
+    return is_points(space) or isinstance(space, (Grid, Quantiles))
 
 
 def matrix_shape(space: Any) -> tuple[int, int] | None:

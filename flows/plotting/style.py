@@ -11,7 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COLORS", "dress", "new_axes", "save", "time_bar", "time_colors"]
+__all__ = [
+    "COLORS",
+    "dress",
+    "legend",
+    "new_axes",
+    "save",
+    "time_bar",
+    "time_colors",
+]
 
 COLORS: dict[str, str] = {
     "blue": "#0072B2",
@@ -79,11 +87,12 @@ def new_axes(
         For less than one column.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if columns < 1:
         raise ValueError(f"`columns` must be at least 1, got {columns}.")
     size = (width or (3.4 if columns == 1 else 7.0), height)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.03))
     axes = figure.subplots(1, columns, squeeze=False, width_ratios=ratios)[0]
     for ax in axes:
         dress(ax)
@@ -97,6 +106,54 @@ def own(ax: Any) -> Any:
     return new_axes()[0] if ax is None else ax
 
 
+def legend(
+    ax: Any,
+    *,
+    below: bool = False,
+    columns: int = 1,
+    title: str | None = None,
+    where: str = "best",
+) -> Any:
+    """Legend of the labelled lines, without a frame, in the size of the tick labels.
+
+    Parameters
+    ----------
+    ax : Axes
+    below : bool
+        Under the axis instead of on the picture; the layout makes room for it.
+    columns : int
+    title : str, optional
+    where : str
+        Place on the picture, as matplotlib names it: "upper left".
+
+    Returns
+    -------
+    Legend
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    anchor, transform = (0.0, 0.0, 1.0, 1.0), ax.transAxes
+    if below:
+        # Points under the picture: the tick labels and the name of the axis are there.
+        room = 1.8 * (TICK * bool(len(ax.get_xticks())) + LABEL * bool(ax.get_xlabel()))
+        inches = ax.figure.dpi_scale_trans
+        transform = transform + ScaledTranslation(0.0, -room / 72, inches)
+        where, anchor = "upper center", (0.0, 0.0, 1.0, 0.0)
+    return ax.legend(
+        loc=where,
+        bbox_to_anchor=anchor,
+        bbox_transform=transform,
+        borderaxespad=0.5,
+        frameon=False,
+        fontsize=TICK,
+        title_fontsize=TICK,
+        title=title,
+        ncols=columns,
+        handlelength=1.8,
+        columnspacing=1.4,
+    )
+
+
 def time_colors(count: int) -> np.ndarray:
     """(count, 4) colors from early (light green) to late (dark purple)."""
     from matplotlib import colormaps
@@ -105,14 +162,18 @@ def time_colors(count: int) -> np.ndarray:
 
 
 def time_bar(ax: Any, times: Any, label: str = "time $t$") -> Any:
-    """Color bar beside ``ax`` with one field for each of ``times``, early to late."""
+    """Color bar beside ``ax`` with one field for each of ``times``, early to late.
+
+    It is as high as the picture, also where a fixed aspect makes that lower.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     n = len(times)
     colors = ListedColormap(time_colors(n))
     mappable = ScalarMappable(BoundaryNorm(np.arange(n + 1.0) - 0.5, n), colors)
-    bar = ax.figure.colorbar(mappable, ax=ax, ticks=np.arange(n), pad=0.02, aspect=28)
+    place = ax.inset_axes((1.03, 0.0, 0.03, 1.0))
+    bar = ax.figure.colorbar(mappable, cax=place, ticks=np.arange(n))
     bar.ax.set_yticklabels([time_text(t) for t in times], fontsize=TICK)
     bar.ax.tick_params(length=0)
     bar.ax.minorticks_off()

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flows.plotting.style import COLORS, LABEL, TICK, own
+from flows.plotting.states import is_measure
+from flows.plotting.style import COLORS, LABEL, legend, own
 
 __all__ = ["plot_energy"]
 
@@ -20,7 +21,7 @@ def plot_energy(
     label: str | None = None,
     color: str | None = None,
 ) -> Any:
-    """F(u(t)) - F_inf over time, the gap on a logarithmic axis.
+    """F(rho(t)) - F_inf over time, or V(x(t)) - V_inf, on a logarithmic axis.
 
     Parameters
     ----------
@@ -68,10 +69,11 @@ def plot_energy(
     if rate is not None:
         draw_rate(ax, sol.t, gap.reshape(len(sol.t), -1), float(rate))
     ax.set_xlabel("time $t$", fontsize=LABEL)
-    ending = r"F_\infty" if floor is not None else r"\min F"
-    ax.set_ylabel(rf"$F(u(t)) - {ending}$", fontsize=LABEL)
+    F, u = ("F", r"\rho") if is_measure(sol.space) else ("V", "x")
+    ending = rf" - \min {F}" if floor is None else rf" - {F}_\infty" if floor else ""
+    ax.set_ylabel(f"${F}({u}(t)){ending}$", fontsize=LABEL)
     if label is not None or rate is not None:
-        ax.legend(frameon=False, fontsize=TICK, loc="best")
+        legend(ax)
     return ax
 
 

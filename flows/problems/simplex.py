@@ -98,6 +98,7 @@ def simplex_linear(
         interval(t),
         limit=kept / kept.sum(axis=-1, keepdims=True),
         spaces=("Mirror",),
+        constants={"relative_convexity": 0.0},
         exact_energy=path.energy,
         reference=REPLICATOR,
     )
@@ -175,6 +176,7 @@ def simplex_kl(
         interval(t),
         limit=np.broadcast_to(target, x.shape).copy(),
         spaces=("Mirror",),
+        constants={"relative_convexity": 1.0, "minimum": 0.0},
         exact_energy=path.energy,
     )
 

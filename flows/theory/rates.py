@@ -1,6 +1,7 @@
 """Rates of convergence that theory promises, set against a run.
 
-With f* the minimum, x* a minimizer, R = d(x_0, x*) and t the time since the start:
+With f* the minimum, x* a minimizer, R = d(x_0, x*) and t the time since the start, for
+convexity along geodesics:
 
     f convex                 f - f* <= R^2 / (4 t)
     f mu-convex, mu >= 0     d(x, x*) <= R e^(-mu t),  f - f* <= e^(-2 mu t) (f_0 - f*)
@@ -8,63 +9,35 @@ With f* the minimum, x* a minimizer, R = d(x_0, x*) and t the time since the sta
 
 Proximal steps (``ImplicitEuler``, ``MinimizingMovement``) have bounds of their own:
 e^(-mu t) becomes the product of 1/(1 + mu h), and R^2/(4 k h) stays.
+
+Mirror flows have the Bregman divergence D of their map phi, and D_0 = D(x*, x_0):
+
+    f convex                 f - f* <= D_0/t
+    f - mu phi convex        D(x*, x) <= e^(-mu t) D_0,  f - f* <= mu D_0/(e^(mu t) - 1)
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.arrays import dtype_name, to_numpy
+from flows.arrays import to_numpy
 from flows.problems.base import Problem
-from flows.theory.evi import PROXIMAL, check_evi, check_run, point, spread
+from flows.theory.bounds import Bound, approach_bound, energy_bounds
+from flows.theory.evi import check_evi, check_run, cost, has_divergence, point
 
 if TYPE_CHECKING:
     from flows.theory.checks import Finding
 
 __all__ = ["Bound", "Rates", "rates"]
 
-Array = Any
-
-
-@dataclass(frozen=True, eq=False)
-class Bound:
-    """A curve of a run and what bounds it, (k,) or (k, b).
-
-    ``tol`` times the bound plus ``rounding`` is what the comparison forgives.
-
-    Attributes
-    ----------
-    name : str
-        "f - f*" or "distance".
-    formula : str
-        The inequality, as it is printed.
-    curve, bound, rounding : (k,) or (k, b) array
-    tol : float
-    """
-
-    name: str
-    formula: str
-    curve: np.ndarray
-    bound: np.ndarray
-    rounding: np.ndarray
-    tol: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the curve stays below the bound."""
-        return bool((self.curve <= (1.0 + self.tol) * self.bound + self.rounding).all())
-
-    @property
-    def tightness(self) -> float:
-        """Largest curve / bound after the start, where the bound is above rounding."""
-        seen = (self.bound > 1e3 * self.rounding) & np.isfinite(self.bound)
-        seen[0] = False
-        ratio = self.curve / np.where(seen, self.bound, 1.0)
-        return float(ratio[seen].max()) if seen.any() else math.nan
+AXES = {
+    "f - f*": "$f - f^*$",
+    "distance": "distance to $x^*$",
+    "divergence": "$D(x^*, x(t))$",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +81,7 @@ class Rates:
         Parameters
         ----------
         ax : one or several matplotlib Axes, optional
-            As many as there are quantities: ``f - f*`` and the distance.
+            As many as there are quantities: ``f - f*`` and the distance or divergence.
 
         Returns
         -------
@@ -154,7 +127,7 @@ def draw(ax: Any, t: np.ndarray, bounds: list[Bound]) -> None:
         ax.set_ylim(bottom=max(0.3 * finite.min(), 1e-16 * finite.max()))
         ax.set_ylim(top=20 * finite.max())
     ax.set_xlabel("time $t$")
-    ax.set_ylabel("$f - f^*$" if bounds[0].name == "f - f*" else "distance to $x^*$")
+    ax.set_ylabel(AXES[bounds[0].name])
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
 
@@ -176,18 +149,20 @@ def rates(
     sol : Solution
         Of a gradient flow whose energy f does not depend on time.
     minimizer : array or Measure, optional
-        x*, the same for a batch or one for each member; needed for distances and for
-        R^2/(4t).
+        x*, the same for a batch or one for each member; needed for distances and
+        divergences, for R^2/(4t) and D_0/t.
     minimum : float or (b,) array, optional
         f*; by default the energy of ``minimizer``.
     convexity : float, optional
-        A number lambda for which f - lambda d^2/2 is convex along geodesics; the
+        A number lambda for which f - lambda d^2/2 is convex along geodesics, or in a
+        ``Mirror`` space f - lambda phi along straight lines: 0 for a convex f. The
         bounds need lambda >= 0, the evolution variational inequality any.
     pl : float, optional
         mu in the Polyak-Lojasiewicz inequality abs(grad f)^2 >= 2 mu (f - f*).
     problem : Problem, optional
         Fills in what it knows: ``limit``, ``rate`` = 2 mu, and of its constants
-        ``minimum`` or ``infimum`` and ``convexity``.
+        ``minimum`` or ``infimum`` and ``convexity``; in a ``Mirror`` space
+        ``relative_convexity``, or 0 where ``convexity`` says that f is convex.
     tol : float
         Relative error of the run that the comparison forgives.
 
@@ -198,7 +173,7 @@ def rates(
         ``lyapunov``), for time-dependent energies, and for other arguments.
     ValueError
         When nothing is known that could be checked, for ``pl`` <= 0, and for a
-        ``minimum`` that the run goes below.
+        ``minimum`` that the run goes below, and where D(x*, x_0) is infinite.
 
     References
     ----------
@@ -207,6 +182,10 @@ def rates(
     A. B. Taylor, J. M. Hendrickx, F. Glineur, Exact worst-case performance of
     first-order methods for composite convex optimization, SIAM J. Optim. 27 (2017)
     1283-1313, doi:10.1137/16M108104X (R^2/(4 k h)).
+    H. H. Bauschke, J. Bolte, M. Teboulle, A descent lemma beyond Lipschitz gradient
+    continuity, Math. Oper. Res. 42 (2017) 330-348, doi:10.1287/moor.2016.0817.
+    H. Lu, R. M. Freund, Yu. Nesterov, Relatively smooth convex optimization by
+    first-order methods, SIAM J. Optim. 28 (2018) 333-354, doi:10.1137/16M1099546.
     """
     check_run(sol)
     for name, value in (("convexity", convexity), ("pl", pl)):
@@ -221,104 +200,46 @@ def rates(
         minimizer = problem.limit if minimizer is None else minimizer
         if minimum is None:
             minimum = constants.get("minimum", constants.get("infimum"))
-        convexity = constants.get("convexity") if convexity is None else convexity
+        convexity = known_convexity(sol, constants) if convexity is None else convexity
         if pl is None and problem.rate is not None:
             pl = 0.5 * problem.rate
     z = None if minimizer is None else point(sol, minimizer)
+    bregman = has_divergence(sol.space)
+    if bregman and z is not None and convexity is not None:
+        check_inside(sol, z)
     if minimum is None and z is not None:
         minimum = to_numpy(sol.flow.energy(float(sol.t[0]), z))
     bounds = energy_bounds(sol, z, minimum, convexity, pl, tol)
     if z is not None and convexity is not None and convexity >= 0.0:
-        bounds.append(distance_bound(sol, z, convexity, tol))
+        bounds.append(approach_bound(sol, z, convexity, tol))
     evi = None
     if z is not None and convexity is not None:
         evi = check_evi(sol, z, convexity, tol)
     if not bounds and evi is None:
+        relative = ", where f - convexity phi is convex for the map phi" * bregman
         raise ValueError(
             "Nothing is known to check: give `pl` and `minimum`, or `minimizer` and "
-            "`convexity`, or a `problem` that has them."
+            f"`convexity` (0 for a convex f{relative}), or a `problem` that has them."
         )
     return Rates(np.asarray(sol.t, dtype=float), tuple(bounds), evi)
 
 
-def factors(sol: Any, mu: float, power: int, per_step: float) -> np.ndarray:
-    """e^(-power mu t), or for proximal steps the product of (1 + a mu h)^(-b).
-
-    ``per_step`` is a; b is ``power`` for a = 1.
-    """
-    t = np.asarray(sol.t, dtype=float)
-    if sol.stats.get("scheme") not in PROXIMAL:
-        return np.asarray(np.exp(-power * mu * (t - t[0])))
-    b = power if per_step == 1.0 else 1
-    spans, dt = np.diff(t), sol.stats.get("dt")
-    # An unknown number of steps counts as one, whose factor is the largest.
-    count = np.ones_like(spans)
-    if isinstance(dt, float):
-        count = np.maximum(1.0, np.ceil(spans / dt - 1e-9))
-    logs = -b * count * np.log1p(per_step * mu * spans / count)
-    return np.asarray(np.exp(np.concatenate([[0.0], np.cumsum(logs)])))
+def known_convexity(sol: Any, constants: Any) -> float | None:
+    """What a problem knows of the convexity that counts in this space."""
+    known: float | None = constants.get("convexity")
+    if not has_divergence(sol.space):
+        return known
+    # Convexity along straight lines says this much of any mirror map.
+    convex = 0.0 if known is not None and known >= 0.0 else None
+    relative: float | None = constants.get("relative_convexity", convex)
+    return relative
 
 
-def energy_bounds(
-    sol: Any,
-    z: Array | None,
-    minimum: Any,
-    convexity: float | None,
-    pl: float | None,
-    tol: float,
-) -> list[Bound]:
-    """What bounds f - f*."""
-    if minimum is None:
-        return []
-    energy = np.asarray(to_numpy(sol.energy), dtype=float)
-    lowest = np.asarray(minimum, dtype=float)
-    excess = energy - lowest
-    eps = float(np.finfo(dtype_name(sol.u[0])).eps)
-    rounding = 64 * eps * (np.abs(energy) + np.abs(lowest))
-    # Below by more than what a discretization does: not the minimum.
-    if (excess < -1e-3 * np.ptp(energy, axis=0) - rounding).any():
+def check_inside(sol: Any, z: Any) -> None:
+    """Refuse a minimizer that is infinitely far by the divergence."""
+    if not np.isfinite(cost(sol.space, z, sol.u[0])).all():
         raise ValueError(
-            f"`minimum` is {minimum!r}, but the energy of the run falls to "
-            f"{energy.min():.9g}: give the lowest value of the energy."
+            f"D(x*, x_0) is infinite: `minimizer` is at the edge of {sol.space!r}, "
+            "where the bounds say nothing. Leave `convexity` out, and give `pl` and "
+            "`minimum` if they are known."
         )
-    convex = convexity is not None and convexity >= 0.0
-    found = []
-
-    def add(formula: str, bound: np.ndarray) -> None:
-        found.append(Bound("f - f*", formula, excess, bound, rounding, tol))
-
-    if convex and z is not None:
-        start = np.asarray(to_numpy(sol.space.distance(sol.u[0], z)), dtype=float)
-        elapsed = spread(np.asarray(sol.t, float) - float(sol.t[0]), excess)
-        # At t = 0 there is no bound, also where R = 0.
-        later = np.where(elapsed > 0.0, elapsed, 1.0)
-        bound = np.where(elapsed > 0.0, start**2 / (4.0 * later), np.inf)
-        add("f - f* <= R^2/(4 t)", bound)
-    proximal = sol.stats.get("scheme") in PROXIMAL
-    if convexity is not None and convexity > 0.0:
-        text = "prod (1 + mu h)^-2" if proximal else "e^(-2 mu t)"
-        decay = spread(factors(sol, convexity, 2, 1.0), excess)
-        add(f"f - f* <= {text} (f_0 - f*)", decay * excess[0])
-    if pl is not None and pl > 0.0:
-        a = 2.0 if convex else 1.0
-        text = f"prod 1/(1 + {'2 ' if convex else ''}m h)" if proximal else "e^(-2 m t)"
-        if proximal and not convex:
-            decay = spread(factors(sol, pl, 1, 1.0), excess)
-        else:
-            decay = spread(factors(sol, pl, 2, a), excess)
-        add(f"f - f* <= {text} (f_0 - f*) by PL", decay * excess[0])
-    return found
-
-
-def distance_bound(sol: Any, z: Array, convexity: float, tol: float) -> Bound:
-    """d(x, x*) <= e^(-lambda t) R."""
-    distance = sol.space.distance
-    curve = np.array([to_numpy(distance(u, z)) for u in sol.u], dtype=float)
-    bound = spread(factors(sol, convexity, 1, 1.0), curve) * curve[0]
-    proximal = sol.stats.get("scheme") in PROXIMAL
-    text = "prod 1/(1 + mu h)" if proximal else "e^(-mu t)"
-    eps = float(np.finfo(dtype_name(sol.u[0])).eps)
-    size = np.array([to_numpy(distance(u, 0.0 * u)) for u in (z, sol.u[0])])
-    rounding = np.full(curve.shape, 64 * eps * size.max())
-    text = "R" if convexity == 0.0 else f"{text} R"
-    return Bound("distance", f"d(x, x*) <= {text}", curve, bound, rounding, tol)
