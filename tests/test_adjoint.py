@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flows as fl
+from flows.linear import Operator
 
 torch = pytest.importorskip("torch")
 
@@ -146,7 +147,11 @@ def test_implicit_euler_has_the_derivative_of_its_rational_function():
     assert float(by_k) == pytest.approx(slope, rel=1e-14)
 
 
-@pytest.mark.parametrize("scheme", [fl.RK4(), fl.TRBDF2()], ids=repr)
+@pytest.mark.parametrize(
+    "scheme",
+    [fl.RK4(), fl.TRBDF2(), fl.Radau(), fl.Rosenbrock(), fl.Exponential()],
+    ids=repr,
+)
 def test_both_adjoints_agree_with_the_order_of_the_scheme(scheme):
     x, k = tensor(1.0, -0.5), scalar(1.3)
     gaps = []
@@ -795,3 +800,206 @@ def test_schemes_that_solve_equations_of_their_own_have_exact_derivatives(scheme
     k = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
     inputs = tensor(0.4, 1.1), k
     assert torch.autograd.gradcheck(end, inputs, eps=1e-5, atol=1e-7, rtol=1e-6)
+
+
+METRIC = np.array([[2.0, 0.5], [0.5, 1.0]])
+CENTER = torch.tensor([[1.0, 0.3], [2.0, 1.0], [0.5, -1.0]], dtype=torch.float64)
+
+
+def plane(k):
+    text = "k*r**2/2 + x**4/4 + cos(x*y)/2 + exp(0.3*y)"
+    return fl.Potential(text, parameters={"k": k})
+
+
+def solid(k):
+    return fl.Potential("k*x**2 + 2*y**2 + z**2/2 + x*y*z", parameters={"k": k})
+
+
+def matrices(k):
+    return fl.Potential(lambda x: (k * (x - CENTER) ** 2 + x**3 / 6).sum((-1, -2)))
+
+
+def orthogonal(x):
+    """The orthonormal matrix next to x."""
+    U, _, V = torch.linalg.svd(x, full_matrices=False)
+    return U @ V
+
+
+def same(x):
+    return x
+
+
+# Space, energy, start, and how the start is put into the space inside the graph.
+PLACES = {
+    "metric": (fl.Euclidean(metric=METRIC), plane, tensor(1.0, -0.5), same),
+    "positive": (fl.Mirror.positive(), plane, tensor(1.0, 0.5), same),
+    "simplex": (
+        fl.Mirror.simplex(),
+        solid,
+        tensor(0.5, 0.3, 0.2),
+        lambda x: x / x.sum(),
+    ),
+    "heavy ball": (fl.HeavyBall(1.0), plane, tensor(1.0, -0.5, 0.3, 0.1), same),
+    # At rest the velocity does not change in time, but next to it it does.
+    "Nesterov": (fl.Nesterov(), plane, tensor(1.0, -0.5, 0.0, 0.0), same),
+    "sphere": (fl.Sphere(), solid, tensor(0.6, 0.0, 0.8), lambda x: x / x.norm()),
+    "Stiefel": (fl.Stiefel(3, 2), matrices, 1.0 * CENTER, orthogonal),
+    "l1": (fl.SteepestDescent(fl.norms.l1()), plane, tensor(1.0, -0.5), same),
+    "l2": (fl.SteepestDescent(fl.norms.l2()), plane, tensor(1.0, -0.5), same),
+    "linf": (fl.SteepestDescent(fl.norms.linf()), plane, tensor(1.0, -0.5), same),
+    "unit speed": (
+        fl.SteepestDescent(fl.norms.l2(), unit_speed=True),
+        plane,
+        tensor(1.0, -0.5),
+        same,
+    ),
+    "spectral": (
+        fl.SteepestDescent(fl.norms.spectral(3, 2)),
+        matrices,
+        CENTER + torch.eye(3, 2, dtype=torch.float64),
+        same,
+    ),
+}
+IMPLICIT_PLACES = ["metric", "positive", "simplex", "heavy ball", "Nesterov"]
+ALL_PLACES = [
+    fl.DormandPrince(),
+    fl.ImplicitEuler(),
+    fl.TRBDF2(),
+    fl.BDF(),
+    fl.Radau(),
+    fl.Rosenbrock(),
+    fl.Exponential(),
+]
+
+
+def at_place(name, scheme, dt, adjoint, x, k):
+    space, energy, _, placed = PLACES[name]
+    t, times = (0.5, 0.7), [0.6, 0.7]
+    sol = fl.solve(
+        space.flow(energy(k)),
+        placed(x),
+        t,
+        scheme,
+        dt=dt,
+        save_at=times,
+        adjoint=adjoint,
+    )
+    return (sol.u[0] ** 2).sum() + (sol.u[1] ** 3).sum()
+
+
+@pytest.mark.parametrize("scheme", ALL_PLACES, ids=repr)
+@pytest.mark.parametrize("name", PLACES)
+def test_derivatives_in_every_geometry_are_those_of_differences(name, scheme):
+    x, k = PLACES[name][2].detach().requires_grad_(), scalar(1.3)
+    if name not in IMPLICIT_PLACES and scheme != fl.DormandPrince():
+        with pytest.raises(TypeError, match=r"needs `.*Schemes that work here"):
+            at_place(name, scheme, 0.05, fl.Backprop(), x, k)
+        return
+    tight = fl.Adaptive(1e-9, 1e-11)
+    pairs = [(fl.Backprop(), 0.05)]
+    if scheme.order > 2 and name not in ("linf", "spectral"):
+        pairs.append((fl.ContinuousAdjoint(), tight))
+    for adjoint, dt in pairs:
+
+        def loss(x, k, adjoint=None, dt=dt):
+            return at_place(name, scheme, dt, adjoint, x, k)
+
+        expected, ways = numerical(loss, (x, k))
+        found = grads(loss(x, k, adjoint), x, k)
+        assert along(found, ways) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+ADJOINTS = [fl.Backprop(), fl.ContinuousAdjoint()]
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=lambda a: type(a).__name__)
+def test_a_gradient_outside_the_graph_is_refused_and_a_constant_one_is_not(adjoint):
+    def outside(x):
+        return torch.as_tensor(3 * x.detach().numpy())
+
+    for gradient in (outside, lambda x: 3 * x.detach()):
+        energy = fl.Potential(lambda x: 1.5 * (x**2).sum(-1), gradient=gradient)
+        with pytest.raises(TypeError, match="its velocity is computed outside torch"):
+            run(energy, tensor(1.0, -0.5), fl.RK4(), adjoint)
+    x = tensor(1.0)
+    u = run(fl.Potential("-2*x"), x, fl.RK4(), adjoint).u
+    assert float(grads(u[-1].sum(), x)[0]) == 1.0
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=lambda a: type(a).__name__)
+def test_mistakes_with_torch_are_errors_or_harmless(adjoint):
+    def loss(x, k):
+        energy = fl.Potential(lambda x: 0.5 * k * (x**2).sum(-1))
+        return run(energy, x, fl.RK4(), adjoint, dt=0.01).u[-1].sum()
+
+    exact = 0.5 * np.exp(-0.3 * 1.3)
+    x, k = tensor(1.0, -0.5), scalar(1.3)
+    # A start that needs no derivative.
+    (by_k,) = grads(loss(x.detach(), k), k)
+    assert float(by_k) == pytest.approx(-0.3 * exact, rel=1e-8)
+    with pytest.raises(TypeError, match="float64 on cpu for points that are float32"):
+        loss(x.detach().float(), k)
+    end = loss(x, k)
+    end.backward(retain_graph=True)
+    end.backward()
+    assert float(k.grad) == pytest.approx(-0.6 * exact, rel=1e-8)
+    with pytest.raises(RuntimeError, match="a second time"):
+        end.backward()
+    for changed in (x, k):
+        end = loss(x, k)
+        with torch.no_grad():
+            changed.mul_(2.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            end.backward()
+
+
+def test_singular_systems_of_a_derivative_are_a_refusal_that_names_the_way_out():
+    """The square root in this norm has no derivative where it is 0."""
+    flow = fl.SteepestDescent(fl.norms.l2()).flow(well(1.3))
+    x = tensor(1.0, -0.5)
+    with pytest.raises(TypeError, match=r"does not go back through.*DormandPrince"):
+        fl.solve(flow, x, (0, 0.2), fl.Gonzalez(), dt=0.1, adjoint=fl.Backprop())
+
+
+@pytest.mark.parametrize("scheme", [fl.Radau(), fl.Exponential()], ids=repr)
+def test_schemes_for_lambda_that_need_a_jacobian(scheme):
+    x, k = tensor(1.0, -0.5), scalar(1.3)
+    tight = fl.Adaptive(1e-9, 1e-11)
+    adjoint = fl.ContinuousAdjoint(scheme, tight)
+    if scheme == fl.Exponential():
+        with pytest.raises(TypeError, match=r"no exponentials.*scheme=Rosenbrock"):
+            run(well(k), x, fl.DormandPrince(), adjoint, dt=tight)
+        return
+    found = grads(run(well(k), x, fl.DormandPrince(), adjoint, dt=tight).u.sum(), x, k)
+    u = run(well(k), x, fl.DormandPrince(), fl.Backprop(), dt=tight).u
+    torch.testing.assert_close(found, grads(u.sum(), x, k), rtol=1e-7, atol=1e-8)
+
+
+def test_a_jacobian_without_transpose_leaves_bdf_for_lambda():
+    """The heavy ball has a matrix that is known by its products only."""
+    flow = Products(fl.HeavyBall(1.0).flow(well(1.3)))
+    x, tight = tensor(1.0, -0.5, 0.3, 0.1), fl.Adaptive(1e-9, 1e-11)
+
+    def loss(x, adjoint=None):
+        sol = fl.solve(flow, x, (0, 0.2), fl.Radau(), dt=tight, adjoint=adjoint)
+        return (sol.u[-1] ** 2).sum()
+
+    expected, ways = numerical(loss, (x,))
+    found = grads(loss(x, fl.ContinuousAdjoint()), x)
+    assert along(found, ways) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(TypeError, match=r"needs the transpose.*scheme=BDF\(\)"):
+        loss(x, fl.ContinuousAdjoint(fl.Radau()))
+
+
+class Products:
+    """A flow whose Jacobian is an operator."""
+
+    def __init__(self, flow):
+        self.flow = flow
+
+    def __getattr__(self, name):
+        return getattr(self.flow, name)
+
+    def jacobian(self, t, u):
+        J = self.flow.jacobian(t, u)
+        return Operator(lambda v: (J @ v[..., None])[..., 0], False)

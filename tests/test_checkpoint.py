@@ -27,6 +27,9 @@ def flow_of(kind):
     return WELL
 
 
+STIFF = [fl.BDF(), fl.Radau(), fl.Rosenbrock(), fl.Exponential()]
+RATES = np.linspace(1.0, 200.0, 40)
+
 CASES = {
     "fixed": ("vector", START, fl.RK4(), 0.0625, None),
     "adaptive": ("vector", START, fl.Tsit5(), fl.Adaptive(1e-7), None),
@@ -74,6 +77,104 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
     assert np.array_equal(rest.u[common], whole.u[-common.sum() :])
     assert k >= 1
     assert rest.stats["steps"] == whole.stats["steps"]
+
+
+class Pressed:
+    """A user's gradient, in which Ctrl-C is pressed at some call."""
+
+    def __init__(self, slope):
+        self.slope, self.left = slope, -1
+
+    def __call__(self, x, t):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.slope(x, t)
+
+
+def quartic(x, t):
+    return (RATES * x * x).sum(-1) / 2 + (x * x).sum(-1) ** 2 / 4
+
+
+def quartic_slope(x, t):
+    return RATES * x + (x * x).sum(-1)[..., None] * x
+
+
+def forced(x, t):
+    return 20 * (x[..., 0] - np.sin(3 * t)) ** 2 + x[..., 1] ** 4 / 4
+
+
+def forced_slope(x, t):
+    return np.stack([40 * (x[..., 0] - np.sin(3 * t)), x[..., 1] ** 3], axis=-1)
+
+
+# From 32 numbers on BDF keeps a matrix from step to step.
+LARGE = quartic, quartic_slope, np.linspace(-1, 1, 40)
+STIFF_CASES = {
+    "matrix": (*LARGE, [0.33, 1.0]),
+    "every step": (*LARGE, None),
+    "batch": (forced, forced_slope, np.array([START, [1e-3, 4.0]]), [0.33, 1.0]),
+}
+
+
+@pytest.mark.parametrize("dt", [0.05, fl.Adaptive(1e-4)], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("name", STIFF_CASES)
+@pytest.mark.parametrize("scheme", STIFF, ids=repr)
+def test_ctrl_c_inside_a_stiff_step_leaves_a_run_that_goes_on_bit_for_bit(
+    scheme, name, dt, tmp_path
+):
+    value, slope, start, save_at = STIFF_CASES[name]
+    gradient, path = Pressed(slope), tmp_path / "run.npz"
+    energy = fl.Potential(value, gradient=gradient, time_dependent=True)
+    flow, options = fl.Euclidean().flow(energy), {"dt": dt, "save_at": save_at}
+    whole = fl.solve(flow, start, (0, 1), scheme, **options)
+    gradient.left = -gradient.left * 3 // 5
+    hook = fl.Checkpoint(path, every=10**6)
+    with pytest.raises(fl.Interrupted) as caught:
+        fl.solve(flow, start, (0, 1), scheme, on_step=hook, **options)
+    assert np.isfinite(caught.value.solution.u).all()
+    rest = fl.resume(path, flow, scheme, on_step=hook)
+    assert rest.t[-1] == 1.0
+    assert rest.stats["steps"] == whole.stats["steps"]
+    assert rest.u[-1].tobytes() == whole.u[-1].tobytes()
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import flows as fl
+folder, mode = sys.argv[1:]
+flow = fl.Euclidean().flow(fl.quadratic(np.linspace(1, 200, 40)) + fl.Potential("r**4"))
+
+def die(t, u):
+    if t > 0.6 and mode == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+for scheme in (fl.BDF(), fl.Radau(), fl.Rosenbrock(), fl.Exponential()):
+    hooks = [fl.Checkpoint(f"{folder}/{scheme}.npz", every=3), die]
+    if mode == "resume":
+        sol = fl.resume(hooks[0].path, flow, scheme, on_step=hooks)
+        print(sol.t[0] > 0.1, sol.stats["steps"], sol.u[-1].tobytes().hex())
+    elif os.fork() == 0:
+        fl.solve(flow, np.linspace(-1, 1, 40), (0, 1), scheme, dt=fl.Adaptive(1e-3),
+                 on_step=hooks)
+    else:
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_stiff_runs_that_were_killed_go_on_bit_for_bit_in_a_new_process(tmp_path):
+    def lines(mode):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), mode]
+        return subprocess.check_output(command, text=True).splitlines()
+
+    assert lines("kill") == ["-9"] * len(STIFF)
+    energy = fl.quadratic(RATES) + fl.Potential("r**4")
+    flow, start = fl.Euclidean().flow(energy), np.linspace(-1, 1, 40)
+    for scheme, line in zip(STIFF, lines("resume"), strict=True):
+        whole = fl.solve(flow, start, (0, 1), scheme, dt=fl.Adaptive(1e-3))
+        bits = whole.u[-1].tobytes().hex()
+        assert line.split() == ["True", str(whole.stats["steps"]), bits], scheme
 
 
 def test_hooks_with_state_go_on_too(tmp_path):

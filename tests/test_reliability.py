@@ -486,3 +486,150 @@ def test_a_tensor_written_by_the_gradient_is_noticed():
     flow = custom(square, gradient=writes)
     with pytest.raises(ValueError, match="into its argument"):
         run(flow, torch.tensor(X0))
+
+
+STIFF = [fl.BDF(), fl.Radau(), fl.Rosenbrock(), fl.Exponential()]
+STEPS = {"fixed": 0.01, "adaptive": fl.Adaptive(1e-7)}
+FORCED = fl.Euclidean().flow(fl.Potential("5*(x - sin(3*t))**2"))
+DOUBLE_WELL = fl.Euclidean().flow(fl.Potential("(x**2 - 1)**2/4"))
+MEMBERS = array(0.1, 1e-4, 3.0, 0.9)[:, None]
+
+
+def follow(t, u0=0.2):
+    """Solution of u' = -10 (u - sin 3 t)."""
+    a, b = 100 / 109, -30 / 109
+    return a * np.sin(3 * t) + b * np.cos(3 * t) + (u0 - b) * np.exp(-10 * t)
+
+
+def fall(t, u0=MEMBERS):
+    """Solution of u' = u - u^3."""
+    return u0 / np.sqrt(u0**2 + (1 - u0**2) * np.exp(-2 * t))
+
+
+def cliff(value):
+    """The gradient of |x|^2/2, which is ``value`` where a coordinate is below 1/2."""
+    return custom(square, gradient=lambda x: np.where(x < 0.5, value, x))
+
+
+def stops_at_the_cliff(scheme, dt):
+    for value in (np.nan, -np.inf):
+        with pytest.raises(fl.SolveError, match="finite") as caught:
+            run(cliff(value), array(1.0, 2.0), (0, 5), scheme, dt)
+        sol = caught.value.solution
+        # The gradient is seen beyond the cliff from half a step before it.
+        assert np.log(2.0) - 0.02 < sol.t[-1] <= np.log(2.0) + 1e-6
+        assert np.isfinite(sol.u).all()
+        assert not sol.ok
+
+
+def follows_a_force(scheme, dt):
+    sol = run(FORCED, array(0.2), (0, 2), scheme, dt)
+    assert sol.t[-1] == 2.0
+    assert sol.u[:, 0] == pytest.approx(follow(sol.t), abs=1e-6)
+
+
+def saves_between_steps(scheme, dt):
+    times = [0.1, 0.333, 0.3331, 1.7]
+    sol = run(FORCED, array(0.2), (0, 2), scheme, dt, save_at=times)
+    assert sol.t.tolist() == times
+    assert sol.u[:, 0] == pytest.approx(follow(sol.t), abs=1e-6)
+
+
+def has_states_between_steps(scheme, dt):
+    sol, t = run(FORCED, array(0.2), (0, 2), scheme, dt), np.linspace(0, 2, 37)
+    assert sol(t)[:, 0] == pytest.approx(follow(t), abs=1e-6)
+
+
+def returns_the_start_of_an_empty_span(scheme, dt):
+    sol = run(FORCED, array(0.2), (1, 1), scheme, dt)
+    assert (sol.t.tolist(), sol.u.tolist()) == ([1.0], [[0.2]])
+
+
+def refuses_to_run_backwards(scheme, dt):
+    with pytest.raises(ValueError, match="ill-posed backwards"):
+        run(FORCED, array(0.2), (1, 0), scheme, dt)
+
+
+def keeps_float32(scheme, dt):
+    dt = dt if isinstance(dt, float) else fl.Adaptive(1e-4)
+    for start in (array(0.2, dtype=np.float32), torch.tensor([0.2])):
+        sol = run(FORCED, start, (0, 2), scheme, dt, until=lambda t, u: u[0] + 0.1)
+        assert str(sol.u.dtype).endswith("float32")
+        states = np.asarray(sol.u[:, 0])
+        assert states == pytest.approx(follow(sol.t), abs=2e-4)
+        assert states[-1] == pytest.approx(-0.1, abs=1e-6)
+
+
+def ends_where_it_should(scheme, dt):
+    for t1 in (0.7, 0.1 + 1e-9, 1 / 3):
+        assert run(FORCED, array(0.2), (0.1, t1), scheme, dt).t[-1] == t1
+
+
+def finds_events(scheme, dt):
+    flow = fl.Euclidean().flow(fl.quadratic([1.0, 3.0]))
+    for rule in (lambda t, u: u[0] - 0.3, lambda t, u: bool(u[0] < 0.3)):
+        sol = run(flow, array(1.0, 1.0), (0, math.inf), scheme, dt, until=rule)
+        assert sol.t[-1] == pytest.approx(np.log(1 / 0.3), abs=1e-8)
+
+
+def fires_many_times_in_a_step(scheme, dt):
+    ramp = fl.Euclidean().flow(fl.Potential("-x"))
+    fire = fl.Event(lambda t, u: u[0] - 0.1, jump=lambda t, u: 0 * u)
+    dt = 0.35 if isinstance(dt, float) else dt
+    sol = run(ramp, array(0.0), (0, 1.05), scheme, dt, until=fire)
+    assert sol.events == pytest.approx(np.arange(1, 11) / 10, abs=1e-12)
+    assert sol.u[-1] == pytest.approx([0.05], abs=1e-12)
+
+
+def runs_batches(scheme, dt):
+    sol = run(DOUBLE_WELL, MEMBERS, (0, 6), scheme, dt, save_at=[1.5, 6.0])
+    assert sol.u[0] == pytest.approx(fall(1.5), abs=2e-6)
+    assert sol.u[1] == pytest.approx(fall(6.0), abs=2e-6)
+
+
+def ends_each_member_by_its_own(scheme, dt):
+    def near(t, u):
+        return np.abs(u[:, 0] - 1) - 0.05
+
+    if isinstance(dt, float):
+        with pytest.raises(TypeError, match=r"each member.*Adaptive"):
+            run(DOUBLE_WELL, MEMBERS, (0, 20), scheme, dt, until=near, save_at=5.0)
+        return
+    sol = run(DOUBLE_WELL, MEMBERS, (0, 20), scheme, dt, until=near, save_at=5.0)
+    ends = np.array([fall(t, u) for t, u in zip(sol.stopped, MEMBERS, strict=True)])
+    assert np.abs(ends - 1.0) == pytest.approx(0.05, abs=2e-6)
+    assert np.ptp(sol.stopped) > 9
+
+
+def blows_up_with_a_word(scheme, dt):
+    flow = fl.Euclidean().flow(fl.Potential("-x**3/3"))
+    with pytest.raises(fl.SolveError, match=r"blow|not solved") as caught:
+        run(flow, array(1.0), (0, 3), scheme, dt)
+    assert np.isfinite(caught.value.solution.u).all()
+    if not isinstance(dt, float):
+        assert "t* = " in str(caught.value)
+        assert caught.value.solution.t[-1] == pytest.approx(1.0, abs=1e-5)
+
+
+FAULTS = [
+    stops_at_the_cliff,
+    follows_a_force,
+    saves_between_steps,
+    has_states_between_steps,
+    returns_the_start_of_an_empty_span,
+    refuses_to_run_backwards,
+    keeps_float32,
+    ends_where_it_should,
+    finds_events,
+    fires_many_times_in_a_step,
+    runs_batches,
+    ends_each_member_by_its_own,
+    blows_up_with_a_word,
+]
+
+
+@pytest.mark.parametrize("dt", STEPS)
+@pytest.mark.parametrize("scheme", STIFF, ids=repr)
+@pytest.mark.parametrize("does", FAULTS, ids=lambda f: f.__name__)
+def test_a_stiff_scheme(does, scheme, dt):
+    does(scheme, STEPS[dt])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flows.adjoint.differentiable import lost, offered
+from flows.adjoint.differentiable import check_seen, lost, offered
 from flows.adjoint.graphs import captured, holds, leaves
 from flows.adjoint.roots import TWICE, autograd_function
 from flows.arrays import import_torch, is_torch
@@ -310,12 +310,13 @@ def find_parameters(runner: Runner, state: State, h: float) -> tuple[Tensor, ...
         ends = leaves([v], [u, *held])
         slopes = []
         if offered(runner.flow, "velocity"):
+            check_seen(runner.flow, state.t, u)
             slopes = leaves([runner.flow.velocity(state.t, u)], [u, *held])
     if not holds(ends, u):
         raise lost("a step computes its result outside torch")
     try:
         torch.autograd.grad(v.sum(), u, retain_graph=True)
-    except RuntimeError as error:
+    except (RuntimeError, np.linalg.LinAlgError) as error:
         # For instance a proximal map that writes into its own results.
         raise lost(f"autograd does not go back through a step ({error})") from error
     missed = [x for x in slopes if not holds(ends, x)]

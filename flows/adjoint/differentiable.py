@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
-from flows.adjoint.graphs import captured
+from flows.adjoint.graphs import captured, holds, leaves
 from flows.adjoint.roots import Derivative, Equation, Map, attached, rows
 from flows.arrays import dtype_name, import_torch, to_numpy
 from flows.flow import offers
@@ -16,6 +16,7 @@ from flows.linear.phi import DENSE
 
 __all__ = [
     "Differentiable",
+    "check_seen",
     "lost",
     "offered",
     "pull_back",
@@ -265,6 +266,23 @@ def lost(why: str) -> TypeError:
         "explicit scheme such as DormandPrince() if the velocity is made of torch's "
         "operations, or adjoint=None."
     )
+
+
+def check_seen(flow: Any, t: Any, u: Tensor) -> None:
+    """Refuse a velocity that depends on the state but does not say so by its graph.
+
+    A function that leaves torch, or detaches its argument, would count as a constant.
+    """
+    torch = import_torch("A derivative")
+    z = u.detach().requires_grad_()
+    with torch.enable_grad():
+        slope = flow.velocity(t, z)
+    if holds(leaves([slope], [z]), z):
+        return
+    with torch.no_grad():
+        near = flow.velocity(t, z + 1e-3 * (1.0 + z.abs()))
+    if not bool(torch.isclose(near, slope.detach(), equal_nan=True).all()):
+        raise lost("its velocity is computed outside torch")
 
 
 def check_solved(y: Tensor, right: Tensor, why: str, residual: Tensor) -> None:

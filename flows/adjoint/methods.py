@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flows.adjoint.backprop import Recorder, backpropagated, find_parameters
-from flows.adjoint.differentiable import Differentiable
+from flows.adjoint.differentiable import Differentiable, offered
 from flows.adjoint.sensitivity import (
     AdjointFlow,
     Backwards,
@@ -17,14 +17,15 @@ from flows.adjoint.sensitivity import (
 )
 from flows.arrays import import_torch, is_torch
 from flows.control import Adaptive, positive
+from flows.linear.operators import transpose
 from flows.loop.door import choose
-from flows.schemes import TRBDF2
+from flows.schemes import BDF, TRBDF2, Exponential, Radau, Rosenbrock
 from flows.solution import Solution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flows.loop import Runner
+    from flows.loop import Runner, State
 
 __all__ = ["Backprop", "ContinuousAdjoint", "differentiable", "differentiate"]
 
@@ -121,7 +122,9 @@ class ContinuousAdjoint:
     ----------
     scheme : Scheme, optional
         For lambda. By default that of the run, where it needs nothing but ``velocity``
-        or ``resolvent``, else ``TRBDF2()``.
+        or ``resolvent``; else ``TRBDF2()``, and for a run of an order above 2
+        ``Rosenbrock()`` or ``Radau()``, or where the flow has no Jacobian that can be
+        transposed ``BDF(order)``.
     dt : float or Adaptive, optional
         For lambda, which is scaled to size 1; by default that of the run.
     parameters : sequence of tensors or nn.Module, optional
@@ -244,7 +247,7 @@ def by_equation(
     parameters = adjoint.parameters
     if parameters is None:
         parameters = used_parameters(run.flow, begin)
-    scheme, dt = adjoint_scheme(adjoint, run.runner)
+    scheme, dt = adjoint_scheme(adjoint, run.runner, begin)
     run.runner = runner = Recorder.of(run.runner, begin, 0)
     sol = execute(run)
     if not (start.requires_grad or parameters):
@@ -301,14 +304,43 @@ def first_size(run: Any) -> float:
 
 
 def adjoint_scheme(
-    adjoint: ContinuousAdjoint, runner: Runner
+    adjoint: ContinuousAdjoint, runner: Runner, state: State
 ) -> tuple[Any, float | Adaptive]:
     """Scheme and step for lambda: the user's, else those of the run."""
     scheme = adjoint.scheme
     if scheme is None:
-        own = runner.scheme
-        usable = set(own.needs) <= {"velocity", "resolvent"} and not own.random
-        scheme = own if usable else TRBDF2()
+        scheme = usual_scheme(runner, state)
+    elif "jacobian" in getattr(scheme, "needs", ()):
+        if isinstance(scheme, Exponential):
+            raise TypeError(
+                "ContinuousAdjoint() has no exponentials of the adjoint equation; take "
+                "`scheme=Rosenbrock()` or `scheme=Radau()`."
+            )
+        if not has_transpose(runner.flow, state):
+            raise TypeError(
+                f"ContinuousAdjoint(scheme={scheme!r}) needs the transpose of a "
+                "Jacobian, which this flow does not have; take `scheme=BDF()` or "
+                "`scheme=TRBDF2()`."
+            )
     dt = runner.dt if adjoint.dt is None else adjoint.dt
     found = choose(AdjointFlow(), scheme, dt)
     return found[0], found[1]
+
+
+def has_transpose(flow: Any, state: State) -> bool:
+    """Whether the transposed Jacobian of ``flow`` can be solved with."""
+    if not offered(flow, "jacobian"):
+        return False
+    return transpose(flow.jacobian(state.t, state.u.detach())) is not None
+
+
+def usual_scheme(runner: Runner, state: State) -> Any:
+    """The scheme for lambda: the run's own, or one of its order up to 5."""
+    own = runner.scheme
+    if set(own.needs) <= {"velocity", "resolvent"} and not own.random:
+        return own
+    if own.order <= 2:
+        return TRBDF2()
+    if has_transpose(runner.flow, state):
+        return Rosenbrock() if own.order <= 4 else Radau()
+    return BDF(min(own.order, 5))

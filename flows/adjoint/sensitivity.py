@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.adjoint.backprop import Taken, check_known, taken
-from flows.adjoint.differentiable import lost, offered, pull_back
+from flows.adjoint.differentiable import check_seen, offered, pull_back
 from flows.adjoint.graphs import captured, holds, leaves
 from flows.adjoint.roots import autograd_function
 from flows.arrays import import_torch, rms
 from flows.flow import Flow, Memory
+from flows.linear import Shifted, shifted
+from flows.linear.operators import Solvable, transpose
 from flows.loop import Runner, State, StepFailure
 
 if TYPE_CHECKING:
@@ -178,10 +180,69 @@ class AdjointFlow(Flow):
         rest = self._pulled(slope, self.parameters, weight, w)
         return torch.cat([weight.reshape(-1), w[self.size :] + h * rest]), ()
 
+    def jacobian(self, t: float, u: Tensor) -> AdjointJacobian:
+        """lambda is multiplied by the transposed Jacobian of the flow."""
+        at = self.end - t
+        z = self.path(at).detach().requires_grad_()
+        with import_torch("`adjoint`").enable_grad():
+            slope = self.flow.velocity(at, z)
+        J = transpose(self.flow.jacobian(at, z.detach()))
+        return AdjointJacobian(self, J, z, slope)
+
     def norm(self, e: Tensor) -> float:
         """The larger of the root mean squares of lambda and of g."""
         rest = e[self.size :]
         return max(rms(e[: self.size]), rms(rest) if self.parameters else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class AdjointJacobian(Solvable):
+    """The derivative of ``AdjointFlow`` by (lambda, g): (J^T lambda, B lambda).
+
+    ``transposed`` is J^T as the flow stores J, ``slope`` the velocity at ``z`` with its
+    graph, of which B is the transposed derivative by the parameters.
+    """
+
+    flow: AdjointFlow
+    transposed: Any
+    z: Tensor
+    slope: Tensor
+
+    def product(self, v: Tensor) -> Tensor:
+        """(J^T lambda, B lambda) for v = (lambda, g)."""
+        flow = self.flow
+        weight = v[: flow.size].reshape(flow.shape)
+        return flow._pulled(self.slope, (self.z, *flow.parameters), weight, v)
+
+    def rest(self, weight: Tensor, like: Tensor) -> Tensor:
+        """B lambda, also of a complex lambda."""
+        torch = import_torch("`adjoint`")
+        flow = self.flow
+        if not weight.is_complex():
+            return flow._pulled(self.slope, flow.parameters, weight, like)
+        parts = (weight.real.contiguous(), weight.imag.contiguous())
+        return torch.complex(*(self.rest(part, like) for part in parts))
+
+    def shifted(self, c: Any, like: Tensor) -> AdjointStep:
+        """See ``linear.shifted``."""
+        return AdjointStep(self, c, shifted(self.transposed, c, self.z.detach()), like)
+
+
+@dataclass(frozen=True, eq=False)
+class AdjointStep:
+    """Solutions of (I - c J) (lambda, g) = r: one system for lambda, then a sum."""
+
+    J: AdjointJacobian
+    c: Any
+    inverse: Shifted
+    like: Tensor
+
+    def solve(self, r: Tensor) -> Tensor:
+        """See ``linear.Shifted.solve``."""
+        flow = self.J.flow
+        weight = self.inverse.solve(r[: flow.size].reshape(flow.shape))
+        rest = r[flow.size :] + self.c * self.J.rest(weight, self.like)
+        return import_torch("`adjoint`").cat([weight.reshape(-1), rest])
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +268,8 @@ class Backwards:
         n, rest = like.numel(), sum(p.numel() for p in self.parameters)
         u = torch.zeros(n + rest, dtype=like.dtype, device=like.device)
         pairs = zip(self.times, grads, strict=True)
-        jumps = [(t, g) for t, g in pairs if g is not None]
+        # Times that the loss does not use would end the history of a multistep scheme.
+        jumps = [(t, g) for t, g in pairs if g is not None and bool((g != 0).any())]
         # The equation is linear: scaled to 1, tolerances mean the same for every loss.
         scale = max((float(g.abs().max()) for _, g in jumps), default=0.0)
         if scale > 0.0 and np.isfinite(scale):
@@ -295,7 +357,6 @@ def used_parameters(flow: Any, state: State) -> tuple[Tensor, ...]:
 
 def check_smooth(flow: Any, state: State) -> None:
     """Refuse flows without an adjoint equation; with the reason."""
-    torch = import_torch("`adjoint`")
     why = None
     if not offered(flow, "velocity"):
         why = "it has no velocity"
@@ -309,8 +370,4 @@ def check_smooth(flow: Any, state: State) -> None:
             f"but {flow.functional if hasattr(flow, 'functional') else 'this flow'!r}: "
             f"{why}. Take Backprop()."
         )
-    u = state.u.detach().requires_grad_()
-    with torch.enable_grad():
-        slope = flow.velocity(state.t, u)
-    if not any(x is u for x in leaves([slope], [u])) and captured(flow) == []:
-        raise lost("its velocity is computed outside torch")
+    check_seen(flow, state.t, state.u)

@@ -221,7 +221,7 @@ def first_call(flow: Any, t: float, z: Array, finite: bool = True) -> None:
 
 def check_velocity(flow: Any, t: float, u: Array, finite: bool) -> None:
     """The velocity at the start has the shape and dtype of the state and is finite."""
-    version = getattr(u, "_version", None)
+    version = u._version if is_torch(u) and not u.is_inference() else None
     try:
         with np.errstate(all="ignore"):
             v = flow.velocity(t, u)

@@ -208,7 +208,10 @@ class Collocation:
             size = quotient(largest(move), scale)
             residuals.append(float(xp.max(size)))
             if not math.isfinite(residuals[-1]):
-                break
+                count_iterations(len(residuals))
+                raise NewtonFailure(
+                    "the velocity at a Radau stage is not finite", residuals
+                )
             rate = 0.5 + 0.0 * size if before is None else quotient(size, before)
             if k == 1 and not self.exact:
                 # The local error of order 6, from the estimate of order 4.
