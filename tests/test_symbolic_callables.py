@@ -182,8 +182,8 @@ TENSOR_SLIPS = [
     (lambda x: x[..., 0].float(), TypeError, "returned float32 on cpu .* are float64"),
     (lambda x: x[..., 0].detach(), TypeError, "does not depend on its argument"),
     (lambda x: torch.zeros(len(x)).double(), TypeError, "does not depend"),
-    (lambda x: np.exp(x[..., 0]), TypeError, "to NumPy.*give its derivatives"),
-    (lambda x: np.sum(x**2, -1), TypeError, "torch.*`gradient=`"),
+    (lambda x: np.asarray(x)[..., 0], TypeError, "to NumPy.*give its derivatives"),
+    (lambda x: np.sort(x**2, -1)[..., 0], TypeError, "to NumPy.*`gradient=`"),
     (lambda x: x[..., 0].astype(float), TypeError, "does not take torch tensors"),
     (_writes, ValueError, "writes into its argument"),
     (lambda x: x.mul(1).add_(1)[..., 0] if x.add_(1) is x else x, ValueError, "writes"),
@@ -221,7 +221,7 @@ def test_probe_compares_with_a_copy():
 
 
 def test_probe_checks_the_gradient_only_when_it_is_used():
-    F = field(lambda x: np.exp(x[..., 0]))
+    F = field(lambda x: np.asarray(x)[..., 0])
     F.probe(X, derivatives=0)
     with pytest.raises(TypeError, match="`V` converts its argument to NumPy"):
         F.probe(X)

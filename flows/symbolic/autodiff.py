@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import dtype_name, import_torch, is_torch
+from flows.symbolic.mixed import call_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,8 @@ def _check_tensor(result: Any, x: Array, shape: tuple[int, ...], owner: str) -> 
         raise TypeError(f"`{owner}` returned None; did you forget `return`?")
     if not is_torch(result):
         raise TypeError(
-            f"`{owner}` returned {type(result).__name__} for a torch tensor; {_REMEDY}"
+            f"`{owner}` returned {type(result).__name__} for a torch tensor; "
+            f"{_remedy(owner)}"
         )
     if result.dtype != x.dtype or result.device != x.device:
         raise TypeError(
@@ -158,10 +160,17 @@ def _check_tensor(result: Any, x: Array, shape: tuple[int, ...], owner: str) -> 
         )
 
 
-_REMEDY = (
-    "give its derivatives as functions (`gradient=`, or `first=` and `second=`), or "
-    "write it with operations that torch tensors have (x**2, x[..., 0], .sum(-1))."
-)
+_DERIVATIVES = {"V": "`gradient=`", "W": "`gradient=`", "U": "`first=` and `second=`"}
+
+
+def _remedy(owner: str) -> str:
+    plain = (
+        "write it with operations that torch tensors have (x**2, x[..., 0], .sum(-1))."
+    )
+    arguments = _DERIVATIVES.get(owner)
+    if arguments is None:
+        return plain
+    return f"give its derivatives as functions ({arguments}), or {plain}"
 
 
 def _shape_message(
@@ -196,23 +205,46 @@ def check_untouched(x: Array, before: Array, owner: str) -> None:
 def _follow(
     function: Callable[..., Any], z: Array, more: tuple[Any, ...], owner: str
 ) -> Any:
-    """Call with a tensor, translating what torch says of functions made for NumPy."""
+    """Call with a tensor, which arrays of NumPy in the function shall not disturb."""
+    if not z.requires_grad:
+        # Here NumPy takes a tensor without a word, and away from its dtype and device.
+        result = _mixed(function, z, more)
+        if result is not None:
+            return result
     try:
         return function(z, *more)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
+        if "in-place operation" in str(error):
+            raise _writes(owner) from error
+        result = _mixed(function, z, more) if z.requires_grad else None
+        if result is not None:
+            return result
+        _explain(error, owner)
+        raise
+
+
+def _mixed(function: Callable[..., Any], z: Array, more: tuple[Any, ...]) -> Any | None:
+    """Result with NumPy's arrays taken to torch; None if the function fails so too."""
+    try:
+        return call_mixed(function, z, more)
+    except Exception:
+        # The caller raises what the function says of a plain tensor.
+        return None
+
+
+def _explain(error: Exception, owner: str) -> None:
+    """Raise TypeError where torch says of a function that it was made for NumPy."""
+    if isinstance(error, RuntimeError):
         if "numpy()" in str(error):
             raise TypeError(
                 f"`{owner}` converts its argument to NumPy, so torch cannot "
-                f"differentiate it: {_REMEDY}"
+                f"differentiate it: {_remedy(owner)}"
             ) from error
-        if "in-place operation" in str(error):
-            raise _writes(owner) from error
-        raise
-    except (TypeError, AttributeError) as error:
-        raise TypeError(
-            f"`{owner}` does not take torch tensors ({error}), so torch cannot "
-            f"differentiate it: {_REMEDY}"
-        ) from error
+        return
+    raise TypeError(
+        f"`{owner}` does not take torch tensors ({error}), so torch cannot "
+        f"differentiate it: {_remedy(owner)}"
+    ) from error
 
 
 def slopes(
@@ -308,7 +340,7 @@ def _slopes(
     if not result.requires_grad:
         raise TypeError(
             f"The result of `{owner}` does not depend on its argument by operations "
-            f"that torch follows: {_REMEDY}"
+            f"that torch follows: {_remedy(owner)}"
         )
     return _by(result.sum(), z, keep)
 
