@@ -1,4 +1,4 @@
-"""The errors of a run, and the sentences in which they say what to try."""
+"""The errors of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.loop.runner import Runner
     from flows.solution import Solution
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "StepFailure",
     "describe",
     "spacing",
-    "too_small",
 ]
 
 
@@ -52,26 +50,6 @@ class StepFailure(RuntimeError):
 def spacing(t: float) -> float:
     """The least step that still moves ``t`` in a sensible way."""
     return 16.0 * math.ulp(t)
-
-
-def too_small(
-    t: float, h: float, remaining: float, reason: str, left: bool, runner: Runner
-) -> str:
-    """The sentence about a step that no longer moves t."""
-    if left:
-        return f"{reason} for every step down to {h:.3g}. {runner.hint(reason)}"
-    text = (
-        f"the step {h:.3g} is under the spacing of floating-point numbers at "
-        f"t = {t:.16g}"
-    )
-    because = f" ({reason})" if reason else ""
-    if abs(t) < 1e3 * remaining:
-        return (
-            f"{text}{because}: the solution seems to blow up in finite time at "
-            f"t* = {t:.10g}. End the run earlier, or check that the energy is bounded "
-            "below"
-        )
-    return f"{text}{because}. Shift the time towards 0, or loosen `rtol`"
 
 
 def describe(failure: Exception, h: float) -> str:

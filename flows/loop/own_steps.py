@@ -24,10 +24,8 @@ from flows.arrays import (
 )
 from flows.control import error_ratio, first_step
 from flows.linear import NewtonFailure
-from flows.loop.failures import describe, spacing, too_small
+from flows.loop.failures import describe
 from flows.loop.members import (
-    FAILED,
-    RUNNING,
     Members,
     Pool,
     layout,
@@ -39,7 +37,16 @@ from flows.loop.members import (
     rows_of,
     sizes,
 )
-from flows.loop.runner import CREEP, MOST_SHRINKS
+from flows.loop.own_failures import (
+    ESTIMATE,
+    FINE,
+    OUTSIDE,
+    SOLVER,
+    STATE,
+    TOLERANCE,
+    Failures,
+    Found,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["OwnSteps", "Piece"]
 
 Array = Any
-# What was wrong with a step.
-FINE, TOLERANCE, STATE, ESTIMATE, OUTSIDE, SOLVER = range(6)
 
 
 class Piece(NamedTuple):
@@ -74,6 +79,9 @@ class OwnSteps:
 
     runner: Runner
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        self.failures = Failures(self.runner)
 
     def begin(self, state: State) -> State:
         """The state with members, all fresh where it has none."""
@@ -150,11 +158,12 @@ class OwnSteps:
         members = self.chosen(members, active, accepted, size, ratio, wrong, order)
         t = np.where(landing, stop, members.t + size)
         members = members._replace(t=np.where(accepted, t, members.t))
-        members = self.given_up(members, active, stop, wrong, texts, worst)
+        u, memory = self.merged(state, pieces, accepted)
+        found = Found(active, wrong, texts, worst)
+        members = self.failures.given_up(members, u, stop, found)
         counters = self.runner.counters
         counters["steps"] = int(members.steps.max())
         counters["rejected"] = int(members.rejected.max())
-        u, memory = self.merged(state, pieces, accepted)
         return state._replace(u=u, memory=memory, members=members, step=state.step + 1)
 
     def started(
@@ -277,65 +286,6 @@ class OwnSteps:
             bad=failures,
             refused=(members.refused | rejected) & ~accepted,
         )
-
-    def given_up(
-        self,
-        members: Members,
-        active: np.ndarray,
-        stop: float,
-        wrong: np.ndarray,
-        texts: dict[int, str],
-        worst: int | None,
-    ) -> Members:
-        """The members with those marked as failed that cannot go on."""
-        control, runner = self.runner.control, self.runner
-        going = active & (members.t < stop)
-        # One bound for all settles it nearly always.
-        least = CREEP * spacing(float(np.abs(members.t).max()))
-        spent = members.steps + members.rejected >= control.max_steps
-        if not (going & (spent | (members.h < least) | (members.bad > 0))).any():
-            return members
-        remaining = stop - members.t
-        small = (members.h < least_step(members.t)) & (members.h < remaining)
-        if worst is not None:
-            small &= np.arange(len(small)) == worst
-        short = members.h < CREEP * least_step(members.t)
-        hopeless = (members.bad > MOST_SHRINKS) | ((members.bad > 0) & short)
-        failed = np.flatnonzero(going & (small | spent | hopeless))
-        if not len(failed):
-            return members
-        reasons = dict(members.reasons)
-        for i in map(int, failed):
-            t, h = float(members.t[i]), float(members.h[i])
-            reason = self.reason(int(wrong[i]), t, texts.get(i, ""))
-            if hopeless[i]:
-                reasons[i] = f"{reason}. {runner.hint(reason)}"
-            elif small[i]:
-                left = bool(wrong[i] == OUTSIDE)
-                reasons[i] = too_small(t, h, float(remaining[i]), reason, left, runner)
-            else:
-                reasons[i] = runner.used_up(t, h, control)
-        status = members.status.copy()
-        status[failed] = FAILED
-        if worst is not None:
-            # The others need not go on with a step that was too short.
-            members = members.restarted(status == RUNNING)
-        return members._replace(status=status, reasons=reasons)
-
-    def reason(self, code: int, t: float, text: str) -> str:
-        """The sentence about a rejected step."""
-        if code == OUTSIDE:
-            return f"the step after t = {t:.6g} ends outside {self.runner.bounds()}"
-        if code == ESTIMATE:
-            zero = " (`atol` is 0: a component that is 0 allows no error)"
-            return "the error estimate is not finite" + (
-                zero if self.runner.control.atol == 0.0 else ""
-            )
-        return {
-            FINE: "",
-            TOLERANCE: "the error estimate stays above the tolerance",
-            STATE: f"the state has non-finite values after t = {t:.6g}",
-        }.get(code, text)
 
     def merged(
         self, state: State, pieces: list[Piece], accepted: np.ndarray

@@ -22,7 +22,15 @@ from flows.arrays import (
 )
 from flows.control import Adaptive, count_steps, error_ratio, first_step
 from flows.linear import WORK, NewtonFailure
-from flows.loop.failures import StepFailure, describe, spacing, too_small
+from flows.loop.advice import (
+    bounds,
+    hint,
+    stuck,
+    too_small,
+    used_up,
+)
+from flows.loop.creep import WINDOW, Pace
+from flows.loop.failures import StepFailure, describe, spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +45,6 @@ __all__ = [
     "Runner",
     "State",
     "StepFailure",
-    "describe",
-    "spacing",
 ]
 
 Array = Any
@@ -93,6 +99,7 @@ class Runner:
     end: float = math.inf
     failures: int = 0
     mark: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         # A saved slope belongs to the coefficients and the point it was taken at: a
@@ -107,6 +114,11 @@ class Runner:
         self.minimum = getattr(self.flow.space, "minimum", None)
         for name in ("steps", "rejected", "halved"):
             self.counters.setdefault(name, 0)
+
+    @property
+    def attempts(self) -> int:
+        """Steps of an adaptive run, accepted or not."""
+        return self.counters["steps"] + self.counters["rejected"]
 
     @property
     def control(self) -> Adaptive:
@@ -185,16 +197,7 @@ class Runner:
         """The sentence about a state that the flow does not admit, or None."""
         if self.admissible is None or np.all(to_numpy(self.admissible(u))):
             return None
-        return f"the step to t = {t:.6g} ends outside {self.bounds()}"
-
-    def bounds(self) -> str:
-        """What the flow's ``admissible`` states are called in an error message."""
-        bounds = getattr(self.flow, "bounds", None)
-        if bounds is None:
-            bounds = getattr(self.flow.space, "bounds", None)
-        if bounds is None:
-            return "the states that `admissible` of the flow allows"
-        return f"{bounds!r}"
+        return f"the step to t = {t:.6g} ends outside {bounds(self.flow)}"
 
     def drifted(self, u: Array) -> str | None:
         """The sentence about lost mass, or None."""
@@ -238,7 +241,7 @@ class Runner:
             step = self.attempt(state, h)
             problem = self.problem(step.u, t) or self.drifted(step.u)
             if problem:
-                raise StepFailure(f"{problem} (step {h:.3g}). {self.hint(problem)}")
+                raise StepFailure(f"{problem} (step {h:.3g}). {hint(self, problem)}")
             failed = self.outside(step.u, t)
             reason: Exception | None = None
         except (NewtonFailure, np.linalg.LinAlgError) as failure:
@@ -247,55 +250,11 @@ class Runner:
             return self.commit(state, step, t, done, state.h, state.past)
         if depth == MOST_HALVINGS or self.stream is not None:
             size = "" if reason else f" (step {h:.3g})"
-            raise StepFailure(f"{failed}{size}. {self.hint(failed)}") from reason
+            way = hint(self, failed, (state.t, state.u, h))
+            raise StepFailure(f"{failed}{size}. {way}") from reason
         self.counters["halved"] += 1
         middle = self.halving(state, 0.5 * h, state.t + 0.5 * h, done, depth + 1)
         return self.halving(middle, 0.5 * h, t, done, depth + 1)
-
-    def advice(self, problem: str) -> str | None:
-        """What the flow itself says about a ``problem``, as of ``Flow.advice``."""
-        own = getattr(self.flow, "advice", None)
-        return None if own is None else own(problem)
-
-    def hint(self, problem: str) -> str:
-        """What to try after ``problem``."""
-        adaptive = isinstance(self.dt, Adaptive)
-        if "ends outside" in problem:
-            smaller = "" if adaptive else "Take a smaller dt, or Adaptive(). "
-            return smaller + (
-                self.advice("outside")
-                or "Where the flow itself leaves these states, fl.bounds.projection "
-                "lets it rest on a bound and fl.bounds.logarithm keeps it inside."
-            )
-        if "negative" in problem:
-            return (
-                "ImplicitEuler() is positive at every step; or start with a few of "
-                "its steps, or take a smaller "
-                + ("`rtol`." if adaptive else "dt, or Adaptive().")
-            )
-        if "mass" in problem:
-            return "Is the velocity in conservation form?"
-        if adaptive and "not solved" in problem:
-            return (
-                "Shorter steps do not help: end the run earlier, for instance by "
-                "`until`, or check the energy there."
-            )
-        if adaptive:
-            return (
-                "Shorter steps do not help: the velocity is not defined beyond this "
-                "state, or the solution blows up. End the run earlier, for instance by "
-                "`until`, or check the energy there."
-            )
-        if "not solved" in problem:
-            return "Try a smaller dt, or Adaptive()."
-        if math.isfinite(getattr(self.scheme, "stability", math.inf)):
-            return (
-                "The step may be unstable or the solution blows up: try a smaller dt, "
-                "Adaptive(), or an implicit scheme such as ImplicitEuler()."
-            )
-        return (
-            "The solution may blow up in finite time: try Adaptive() or a smaller dt."
-        )
 
     def adaptive(self, state: State, stop: float) -> Iterator[State]:
         """Steps from the error estimate until ``stop``, landing on it exactly."""
@@ -309,6 +268,7 @@ class Runner:
             )
             # The guess knows nothing of the spacing of t.
             state = state._replace(h=max(h, spacing(state.t)))
+        self.pace = Pace(state.t, self.attempts)
         while state.t < stop:
             state = self.controlled(state, stop, control)
             yield state
@@ -337,17 +297,20 @@ class Runner:
             if outside is not None:
                 # The bound is no failure of the numerics: shrink until the step ends.
                 reason, h = outside, 0.5 * size
+                self.pace.outside += 1
             elif problem or not math.isfinite(ratio):
                 bad += 1
                 reason = problem or "the error estimate is not finite"
                 if not problem and control.atol == 0.0:
                     reason += " (`atol` is 0: a component that is 0 allows no error)"
                 h = 0.25 * size
-                if step is None and self.hopeless(state.t, remaining, control):
-                    raise StepFailure(f"{reason}. {self.hint(reason)}")
-                # Else short accepted steps might creep up to it for ever.
-                if bad > MOST_SHRINKS or h < CREEP * spacing(state.t):
-                    raise StepFailure(f"{reason}. {self.hint(reason)}")
+                # Short accepted steps might creep up to the failure for ever.
+                short = bad > MOST_SHRINKS or h < CREEP * spacing(state.t)
+                if short or (
+                    step is None and self.hopeless(state.t, remaining, control)
+                ):
+                    way = hint(self, reason, (state.t, state.u, size))
+                    raise StepFailure(f"{reason}. {way}")
             else:
                 reason = "the error estimate stays above the tolerance"
                 h = size * control.controller.shrink(ratio, self.exponent(step))
@@ -419,27 +382,16 @@ class Runner:
         reason: str,
         left: bool,
     ) -> None:
-        """Refuse steps under the spacing of t, and more steps than allowed."""
+        """Refuse steps under the spacing of t, too many, and those that creep."""
         if h < spacing(state.t) and h < remaining:
-            raise StepFailure(too_small(state.t, h, remaining, reason, left, self))
-        tried = self.counters["steps"] + self.counters["rejected"]
-        if tried >= control.max_steps:
-            raise StepFailure(self.used_up(state.t, h, control))
-
-    def used_up(self, t: float, h: float, control: Adaptive) -> str:
-        """The sentence about ``max_steps``."""
-        stiff = math.isfinite(self.scheme.stability)
-        return (
-            f"Adaptive(max_steps={control.max_steps}) is used up at "
-            f"t = {t:.6g} with steps of {h:.3g}. "
-            + (
-                self.advice("max_steps")
-                or "The problem may be stiff: try an implicit scheme such as "
-                "TRBDF2(), or raise `max_steps`."
-                if stiff
-                else "Loosen `rtol`, or raise `max_steps`."
-            )
-        )
+            raise StepFailure(too_small(self, state.t, h, remaining, reason, left))
+        tried = self.attempts
+        spent = tried >= control.max_steps
+        if spent or tried >= self.pace.tried + WINDOW:
+            cause = stuck(self, state.t, state.u, h, max(self.end, state.t + remaining))
+            if spent or cause:
+                raise StepFailure(cause or used_up(self, state.t, h))
+            self.pace = Pace(state.t, tried)
 
     def advance(self, state: State, stop: float) -> Iterator[State]:
         """Accepted states up to and including the one at ``stop``."""

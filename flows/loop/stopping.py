@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.arrays import array_like, is_array, is_torch, to_numpy
-from flows.loop.runner import START, State, StepFailure, spacing
+from flows.loop.failures import StepFailure, spacing
+from flows.loop.runner import START, State
 
 if TYPE_CHECKING:
     from flows.loop.run import Run

@@ -56,6 +56,10 @@ class BoundedFlow(Flow):
     norm = passed("norm")
     default = passed("default")
 
+    def advice(self, problem: str) -> str | None:
+        """As of ``free``; it knows no kinks within bounds."""
+        return None if problem == "kink" else self.free.advice(problem)
+
 
 class RejectingFlow(BoundedFlow):
     """Everything that ``free`` offers, and ``admissible``."""
@@ -133,6 +137,16 @@ class ProjectedFlow(ProjectedDrift):
 
 class LogarithmicFlow(BoundedFlow):
     """``free`` in logarithmic coordinates z; energies are of x."""
+
+    def advice(self, problem: str) -> str | None:
+        """A path that runs into a bound, where logarithms have no numbers."""
+        if problem != "blow-up":
+            return super().advice(problem)
+        return (
+            f"Where the path runs into {self.bounds!r}, which is infinitely far away "
+            "in logarithms, take fl.bounds.projection, which lets it rest on a bound; "
+            "else end the run earlier, for instance by `until`."
+        )
 
     def _kinds(self, u: Array) -> tuple[Array, Array, Array, Array]:
         lower, upper = self.bounds.box(u)

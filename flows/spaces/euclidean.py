@@ -10,11 +10,12 @@ from flows.spaces.base import check_device, potentials
 from flows.spaces.bounds import check_bounds
 from flows.spaces.composite import composite_flow
 from flows.spaces.costs import L2, MetricNorm, NormCost
-from flows.spaces.euclidean_flows import DriftFlow, EuclideanFlow, QuadraticFlow
+from flows.spaces.euclidean_flows import DriftFlow, EuclideanFlow
 from flows.spaces.jacobians import Krylov, check_structure
 from flows.spaces.metrics import OperatorMetric, as_metric
 from flows.spaces.patterns import Banded, Sparse
 from flows.spaces.points import PointSpace
+from flows.spaces.quadratic_flows import QuadraticFlow
 from flows.spaces.riemannian import RiemannianFlow
 from flows.symbolic import Constant, QuadraticField
 

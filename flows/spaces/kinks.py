@@ -17,6 +17,7 @@ import numpy as np
 
 from flows.arrays import to_numpy
 from flows.energies import Potential
+from flows.flow import offers
 from flows.nonsmooth import ProxField
 from flows.nonsmooth.norms import L2
 from flows.nonsmooth.radial import EachRadial, Radial
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Rough",
     "Split",
+    "advise",
     "explain",
     "is_rough",
     "kink_prox",
@@ -337,6 +339,26 @@ def radial(expr: Expr, d: int) -> ProxField | None:
     if not (np.diff(slopes) >= -1e-9 * (1 + np.abs(slopes[1:]))).all() or slopes[0] < 0:
         return None
     return Radial(tuple(functions), str(expr))
+
+
+def advise(flow: Any) -> str:
+    """What follows a path along a kink of the flow's energy."""
+    try:
+        known = offers(flow, "parts") and offers(flow, "prox")
+    except TypeError:
+        known = False
+    if known:
+        return (
+            "Its proximal step is known: take ForwardBackward() or "
+            "MinimizingMovement() with a number dt, or TRBDF2()."
+        )
+    return (
+        "No proximal step of this energy is known: write the kink with fl.nonsmooth "
+        "(l1, hinge, linf, ...) or typed, as in 'abs(x)', give "
+        "`Potential(V, prox=...)`, or smooth it, as 'sqrt(x**2 + 1e-6)' does 'abs(x)'. "
+        "An explicit scheme with a number dt, fl.Euler() with dt=0.01, follows the "
+        "path to within dt."
+    )
 
 
 def unknown_sum(fields: Sequence[ProxField]) -> str:

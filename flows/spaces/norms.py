@@ -226,7 +226,7 @@ class SteepestFlow(PointFlow):
 
     def advice(self, problem: str) -> str | None:
         """Adaptive steps shrink to nothing where the directions jump."""
-        if problem != "max_steps" or self.is_gradient:
+        if problem not in ("kink", "max_steps") or self.is_gradient:
             return None
         return (
             f"The directions of {self.space!r} jump where slopes change sign or tie, "
